@@ -1,0 +1,114 @@
+"""Bijections from unconstrained space onto a support: torch's, and those that torch lacks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import biject_to, constraints
+from torch.distributions.transforms import IndependentTransform, Transform
+
+
+class CholeskyFactor(Transform):
+    """Vector of n (n + 1) / 2 reals -> lower-triangular matrix with a positive diagonal.
+
+    The vector holds the lower triangle row by row, with the diagonal's logarithms.
+
+    Example:
+        >>> import torch
+        >>> CholeskyFactor()(torch.tensor([0.0, 2.0, 0.0]))
+        tensor([[1., 0.],
+                [2., 1.]])
+    """
+
+    bijective = True
+    domain = constraints.real_vector
+    codomain = constraints.lower_cholesky
+
+    def _call(self, x: Tensor) -> Tensor:
+        n = _side(x.shape[-1])
+        rows, columns = torch.tril_indices(n, n)
+        index = torch.zeros(n, n, dtype=torch.long)
+        index[rows, columns] = torch.arange(x.shape[-1])
+        lower = x[..., index].tril(-1)
+        return lower + torch.diag_embed(x[..., index.diagonal()].exp())
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        n = y.shape[-1]
+        rows, columns = torch.tril_indices(n, n)
+        log = torch.diag_embed(y.diagonal(dim1=-2, dim2=-1).log()) + y.tril(-1)
+        return log[..., rows, columns]
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        """Sum of the log diagonal."""
+        return y.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def forward_shape(self, shape: torch.Size) -> torch.Size:
+        """Vector to matrix."""
+        n = _side(shape[-1])
+        return torch.Size((*shape[:-1], n, n))
+
+    def inverse_shape(self, shape: torch.Size) -> torch.Size:
+        """Matrix to vector."""
+        return torch.Size((*shape[:-2], shape[-1] * (shape[-1] + 1) // 2))
+
+
+class PositiveDefinite(CholeskyFactor):
+    """Vector of n (n + 1) / 2 reals -> symmetric positive definite matrix ``L L'``.
+
+    The Jacobian of ``L -> L L'`` is ``2^n prod_i L_ii^(n + 1 - i)`` for i = 1..n (Muirhead 1982,
+    Aspects of Multivariate Statistical Theory, theorem 2.1.9).
+    """
+
+    codomain = constraints.positive_definite
+
+    def _call(self, x: Tensor) -> Tensor:
+        lower = super()._call(x)
+        return lower @ lower.mT
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        return super()._inverse(torch.linalg.cholesky(y))
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        """Of both steps: exponential of the diagonal, then ``L L'``."""
+        n = _side(x.shape[-1])
+        position = torch.arange(n)
+        log_diagonal = x[..., (position + 1) * (position + 2) // 2 - 1]
+        return (log_diagonal * (n + 1 - position)).sum(-1) + n * math.log(2.0)
+
+
+def _side(length: int) -> int:
+    return (math.isqrt(8 * length + 1) - 1) // 2
+
+
+def bijection(support: Any) -> Transform:
+    """Return the bijection from unconstrained space onto a support.
+
+    Raises:
+        ValueError: for a support that has none (a sphere, a set of integers).
+
+    Example:
+        >>> from torch.distributions import constraints
+        >>> type(bijection(constraints.positive_definite)).__name__
+        'PositiveDefinite'
+    """
+    if isinstance(support, type(constraints.independent(constraints.real, 1))):
+        return IndependentTransform(
+            bijection(support.base_constraint), support.reinterpreted_batch_ndims
+        )
+    if isinstance(support, type(constraints.lower_cholesky)):
+        return CholeskyFactor()
+    if isinstance(
+        support, type(constraints.positive_definite) | type(constraints.positive_semidefinite)
+    ):
+        return PositiveDefinite()
+    try:
+        return biject_to(support)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"a latent site has support {support}, which no smooth one-to-one map from unconstrained "
+            f"space reaches. Write the site through one that has it (real, positive, interval, simplex, "
+            f"ordered, Cholesky factor, positive definite)."
+        ) from error

@@ -1,0 +1,243 @@
+"""Fit a story to data: the page to open first.
+
+``fit`` reads from top to bottom: check the data, turn the story and the data into one log density, climb
+the ladder of guides in several independent restarts, certify each by importance weights, and hand back a
+posterior that carries the verdict.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from inference.certificate import Certificate, Replicate, check, verdict
+from inference.density import LogDensity
+from inference.evidence import as_evidence
+from inference.guides import full_rank, mean_field, rungs
+from inference.guides.gaussian import Gaussian
+from inference.posterior import Fit, Posterior
+from inference.progress import Progress
+from inference.structure import Call, Structure, inspect_rows
+
+
+def fit(
+    story: Callable[..., Any],
+    data: Mapping[str, Any],
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    guide: str | Callable[..., Any] = "auto",
+    loss: Any = None,
+    optim: Any = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    restarts: int = 4,
+    draws: int = 1000,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+) -> Posterior:
+    """Fit a generative story to data and certify the result.
+
+    Args:
+        story: a Pyro program, or a ``PyroModule``, that writes down the joint and observes nothing.
+            One that observes inside (``obs=``) is fitted too, with ``data={}``.
+        data: site name -> tensor, array or numpy masked array (True = missing), in the site's full
+            shape. Discrete sites left out are summed out; continuous ones are inferred.
+        args, kwargs: what the story is called with. An omitted argument named ``n`` is the number of
+            rows of the data. Floating-point tensors are cast to float64 on a copy.
+        guide: "auto", or the name of a rung: "full_rank", "mean_field", "laplace".
+        loss, optim, batch_size: for hand-written guides.
+        steps: cap on the steps of the guide's loop; by default it stops by its own rule.
+        restarts: independent replicates of the whole fit, each from its own start; the chains of
+            ArviZ.
+        draws: equally weighted posterior draws per restart.
+        seed: the same seed gives the same draws on the same machine.
+        device: where the data are put; CPU by default.
+        progress: show a bar; by default on a terminal only.
+
+    Returns:
+        A :class:`~inference.posterior.Posterior`. Look at its ``certificate`` first.
+
+    Raises:
+        ValueError: for data that do not fit the story; it names the site, what was expected and what
+            came.
+
+    Example:
+        >>> import pyro, torch
+        >>> import pyro.distributions as dist
+        >>> def story(n):
+        ...     mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+        ...     with pyro.plate("row", n):
+        ...         pyro.sample("x", dist.Normal(mu, 2.0))
+        >>> posterior = fit(story, {"x": torch.tensor([3.0, 5.0, 4.0, 8.0])}, seed=1)
+        >>> posterior.certificate.trusted, posterior.draws["mu"].shape
+        (True, torch.Size([4, 1000]))
+    """
+    began = time.perf_counter()
+    _check_counts(restarts=restarts, draws=draws, steps=steps, batch_size=batch_size)
+    _check_device(device)
+    call = Call.bind(story, args, kwargs)
+    evidence = as_evidence(data)
+    structure, evidence = inspect_rows(call, evidence)
+    _require_data(structure, data)
+    _refuse_unsupported(structure, guide, loss, optim, batch_size)
+    density = LogDensity(structure, evidence)
+    if density.size == 0:
+        return _nothing_unknown(density, time.perf_counter() - began)
+    rung = _rung(guide, density)
+    guides, replicates, history = _restarts(density, rung, restarts, draws, steps, seed, progress)
+    certificate = verdict(
+        replicates,
+        rung=rung.NAME,
+        converged=[g.converged for g in guides],
+        gradient_calls=density.gradient_calls,
+        seconds=time.perf_counter() - began,
+        notes=[f"{density.note}; plain Pyro was used, draw by draw." for _ in [0] if density.note],
+    )
+    best = max(guides, key=lambda g: g.elbo)
+    return _posterior(density, replicates, certificate, best.guide, history)
+
+
+def prior(
+    story: Callable[..., Any],
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Posterior:
+    """Return the unfitted story behind the same verbs: prior predictive, implied p(x), Bayes inversion.
+
+    Args:
+        story, args, kwargs: as in :func:`fit`; an omitted argument ``n`` is the row count of each
+            question.
+        draws: of the latent sites, from the prior.
+        seed: of those draws.
+
+    Raises:
+        ValueError: if the story cannot be called so, or a prior is improper and cannot be sampled.
+
+    Example:
+        >>> import pyro, torch
+        >>> import pyro.distributions as dist
+        >>> def coin(n):
+        ...     bias = pyro.sample("bias", dist.Beta(2.0, 2.0))
+        ...     with pyro.plate("toss", n):
+        ...         pyro.sample("heads", dist.Bernoulli(bias))
+        >>> prior(coin, seed=0).sample("heads", num_samples=100, args=(5,)).shape
+        torch.Size([100, 5])
+    """
+    _check_counts(draws=draws)
+    call = Call.bind(story, args, kwargs)
+    structure, evidence = inspect_rows(call, {})
+    certificate = Certificate(trusted=True, method="prior", guide="none")
+    return Posterior(Fit.of_prior(structure, draws, seed), certificate, None, [])
+
+
+def _restarts(
+    density: LogDensity,
+    rung: ModuleType,
+    restarts: int,
+    draws: int,
+    steps: int | None,
+    seed: int,
+    progress: bool | None,
+) -> tuple[list[Any], list[Replicate], list[tuple[str, int, float]]]:
+    """Run the rung from independent starts and check each result."""
+    guides, replicates = [], []
+    with Progress(restarts, progress) as bar:
+        for restart in range(restarts):
+            generator = torch.Generator().manual_seed(_mix(seed, restart))
+            fitted = rung.fit(density, generator, bar.step, steps)
+            guides.append(fitted)
+            replicates.append(check(density, fitted.guide, fitted.elbo, draws, generator))
+            bar.restart_done()
+    return guides, replicates, bar.history
+
+
+def _mix(seed: int, restart: int) -> int:
+    """A seed for one restart, far from those of neighbouring seeds (a 64-bit multiplicative hash)."""
+    return ((seed * 1_000_003 + restart + 1) * 0x9E3779B97F4A7C15) % 2**63
+
+
+def _rung(guide: str | Callable[..., Any], density: LogDensity) -> ModuleType:
+    if guide == "auto":
+        return full_rank if density.size <= full_rank.LARGEST else mean_field
+    known = rungs()
+    if guide not in known:
+        raise ValueError(
+            f"guide: expected 'auto' or one of {', '.join(sorted(known))}, got {guide!r}."
+        )
+    if guide != mean_field.NAME and density.size > full_rank.LARGEST:
+        raise ValueError(
+            f"guide: {guide!r} holds a dense covariance of {density.size} unknowns, expected at most "
+            f"{full_rank.LARGEST}. Use guide='mean_field'."
+        )
+    return known[str(guide)]
+
+
+def _posterior(
+    density: LogDensity,
+    replicates: list[Replicate],
+    certificate: Certificate,
+    guide: Gaussian | None,
+    history: list[tuple[str, int, float]],
+) -> Posterior:
+    flat = density.constrain(torch.cat([r.z for r in replicates]))
+    count = len(replicates)
+    values = {name: v.reshape(count, -1, *v.shape[1:]) for name, v in flat.items()}
+    stats = {
+        "lp": torch.stack([r.log_p for r in replicates]),
+        "log_q": torch.stack([r.log_q for r in replicates]),
+    }
+    return Posterior(Fit.of_density(density, values, stats), certificate, guide, history)
+
+
+def _nothing_unknown(density: LogDensity, seconds: float) -> Posterior:
+    """Every latent site was summed out exactly: one empty draw, and the evidence without error."""
+    evidence = float(density.log_prob(torch.zeros(1, 0, dtype=torch.float64)))
+    certificate = Certificate(
+        trusted=True, method="exact", guide="none", elbo=evidence, log_evidence=evidence,
+        log_evidence_stderr=0.0, seconds=seconds,
+    )  # fmt: skip
+    return Posterior(Fit.of_density(density, {}, {}), certificate, None, [])
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name}: expected a positive integer, got {value!r}.")
+
+
+def _check_device(device: str | torch.device | None) -> None:
+    if device is not None and torch.device(device).type != "cpu":
+        raise ValueError(f"device: expected 'cpu' or None in this version, got {str(device)!r}.")
+
+
+def _require_data(structure: Structure, data: Mapping[str, Any]) -> None:
+    if not data and not any(site.observed for site in structure.sites.values()):
+        raise ValueError(
+            "data: expected at least one observed site, got none, and the story observes nothing "
+            "itself: there is nothing to learn from. For the story as it stands, use inference.prior."
+        )
+
+
+def _refuse_unsupported(
+    structure: Structure, guide: Any, loss: Any, optim: Any, batch_size: int | None
+) -> None:
+    asked = {"loss": loss, "optim": optim, "batch_size": batch_size}
+    given = [name for name, value in asked.items() if value is not None]
+    if callable(guide):
+        given.append("guide (a Pyro program)")
+    if structure.params:
+        given.append(f"pyro.param {structure.params[0]!r}")
+    if given:
+        raise ValueError(
+            f"{', '.join(given)}: expected a story without parameters and a guide by name. Fitting "
+            f"hand-written guides, networks and minibatches is not part of this version."
+        )

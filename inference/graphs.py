@@ -1,0 +1,81 @@
+"""Trace a function into a graph of pure tensor operations, constants folded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.func import functionalize
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from inference.isolation import isolated
+
+
+def trace(function: Callable[..., Any], *example: Any) -> fx.GraphModule:
+    """Trace ``function`` at example inputs into a graph without in-place operations.
+
+    Everything that depends on no input is computed here, once. That also pins the dtype of
+    tensors that the function creates: outside :func:`inference.isolation.isolated` the default dtype
+    is another.
+
+    Raises:
+        Exception: whatever the function does that a graph cannot hold.
+        ValueError: if the graph draws random numbers.
+
+    Example:
+        >>> import torch
+        >>> graph = trace(lambda x: x * torch.ones(2).sum(), torch.ones(3, dtype=torch.float64))
+        >>> graph(torch.arange(3.0))
+        tensor([0., 2., 4.])
+    """
+    with isolated(0):
+        graph = make_fx(lambda *inputs: function(*inputs))(*example)
+        if any(_random(node) for node in graph.graph.nodes):
+            raise ValueError("it draws random numbers outside pyro.sample")
+        if any(_in_place(node) for node in graph.graph.nodes):
+            pure = functionalize(lambda *inputs: graph(*inputs), remove="mutations")
+            graph = make_fx(lambda *inputs: pure(*inputs))(*example)
+        return fold(graph)
+
+
+def fold(module: fx.GraphModule) -> fx.GraphModule:
+    """Replace, in place, every operation on constants by its result; call inside ``isolated``."""
+    values: dict[fx.Node, Any] = {}
+    for node in list(module.graph.nodes):
+        if node.op == "get_attr":
+            values[node] = _attribute(module, str(node.target))
+        elif node.op == "call_function" and all(n in values for n in node.all_input_nodes):
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: values[n])
+            values[node] = node.target(*args, **kwargs)
+            if isinstance(values[node], Tensor):
+                values[_constant(module, node, values[node])] = values[node]
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return module
+
+
+def _constant(module: fx.GraphModule, node: fx.Node, value: Tensor) -> fx.Node:
+    name = f"_constant_{node.name}"
+    module.register_buffer(name, value.detach())
+    with module.graph.inserting_before(node):
+        constant = module.graph.get_attr(name)
+    node.replace_all_uses_with(constant)
+    return constant
+
+
+def _attribute(module: fx.GraphModule, path: str) -> Any:
+    value: Any = module
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _random(node: fx.Node) -> bool:
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+def _in_place(node: fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)

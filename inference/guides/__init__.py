@@ -1,0 +1,23 @@
+"""Approximating families, one per file, all with the same three verbs.
+
+A family is a frozen value: ``fit(density, start, ...)`` makes one, ``sample(count, generator)`` draws
+unconstrained vectors from it, ``log_prob(z)`` is its log density. ``RUNGS`` is found by scanning: every
+module here that defines ``fit`` and ``NAME`` is a rung, so that adding one touches one file.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+
+
+def rungs() -> dict[str, ModuleType]:
+    """Return the guides that can be asked for by name.
+
+    Example:
+        >>> sorted(rungs())
+        ['full_rank', 'laplace', 'mean_field']
+    """
+    modules = [import_module(f"{__name__}.{m.name}") for m in iter_modules(__path__)]
+    return {module.NAME: module for module in modules if hasattr(module, "NAME")}

@@ -1,0 +1,63 @@
+"""A fitted guide as a Pyro program, for Pyro's own tools (``Predictive``, ``Trace_ELBO``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+
+from inference.fitted import Fit
+from inference.guides.gaussian import Gaussian
+from inference.structure import Call, inspect_story
+
+
+class GuideProgram:
+    """Samples the story's unknowns from the fitted family, under their own site names.
+
+    Called like the story. Sites whose shape depends on the rows are left out when the story is called
+    with other rows than it was fitted to: they are drawn from the story itself then.
+
+    Example:
+        >>> import pyro, torch
+        >>> import pyro.distributions as dist
+        >>> from pyro.infer import Predictive
+        >>> from inference import fit
+        >>> def story(n):
+        ...     mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+        ...     with pyro.plate("row", n):
+        ...         pyro.sample("x", dist.Normal(mu, 2.0))
+        >>> posterior = fit(story, {"x": torch.tensor([3.0, 5.0, 4.0, 8.0])})
+        >>> with torch.random.fork_rng():
+        ...     Predictive(story, guide=posterior.guide, num_samples=7)(9)["x"].shape
+        torch.Size([7, 9])
+    """
+
+    def __init__(self, family: Gaussian, fit: Fit) -> None:
+        self.family, self.fit = family, fit
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
+        """Sample every unknown site; returns them by name."""
+        density = self.fit.log_density
+        dtype = torch.get_default_dtype()
+        scale = self.family.scale
+        z = pyro.sample("_unconstrained", self._distribution(scale), infer={"is_auxiliary": True})
+        values = density.constrain(z[None].double())
+        sites = density.structure.sample_sites
+        shapes = self._shapes(args, kwargs)
+        out = {}
+        for name in density.names:
+            if name in sites and shapes.get(name) == sites[name].shape:
+                value = values[name][0].to(dtype)
+                out[name] = pyro.sample(name, dist.Delta(value, event_dim=value.dim()))
+        return out
+
+    def _distribution(self, scale: torch.Tensor) -> Any:
+        if scale.dim() == 2:
+            return dist.MultivariateNormal(self.family.loc, scale_tril=scale)
+        return dist.Normal(self.family.loc, scale).to_event(1)
+
+    def _shapes(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, torch.Size]:
+        structure, _ = inspect_story(Call.bind(self.fit.structure.call.story, args, kwargs))
+        return {name: site.shape for name, site in structure.sites.items()}

@@ -1,0 +1,56 @@
+"""A progress bar with the ELBO, on a terminal and after one second; silent elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Any
+
+_DELAY = 1.0  # seconds before a bar appears
+
+
+class Progress:
+    """Counts restarts on a bar, shows the ELBO of the present step, and keeps the history.
+
+    Args:
+        total: number of restarts.
+        show: ``True`` or ``False``; ``None`` shows it when standard error is a terminal.
+
+    Attributes:
+        history: list of (rung, step, elbo in nats).
+    """
+
+    def __init__(self, total: int, show: bool | None = None) -> None:
+        self.history: list[tuple[str, int, float]] = []
+        self._show = sys.stderr.isatty() if show is None else show
+        self._total = total
+        self._bar: Any = None
+
+    def __enter__(self) -> Progress:
+        if self._show:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=self._total, desc="fit", unit="restart", delay=_DELAY, file=sys.stderr
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def step(self, rung: str, step: int, elbo: float) -> None:
+        """Record one accepted step."""
+        self.history.append((rung, step, elbo))
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{rung} step {step}, ELBO {elbo:,.2f} nats")
+
+    def restart_done(self) -> None:
+        """Advance the bar by one restart."""
+        if self._bar is not None:
+            self._bar.update()

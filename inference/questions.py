@@ -1,0 +1,289 @@
+"""Every question is a conditioning of the same story: who is known, summed out, simulated, dropped.
+
+A question about new rows holds the global draws fixed, sums local discrete sites out exactly and draws
+local continuous sites from their prior, one for every global draw (importance sampling with the prior as
+proposal). A question about the fitted rows keeps their latents and conditions on their data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.poutine.enum_messenger import EnumMessenger
+from torch import Tensor
+
+from inference.batching import Batched
+from inference.contraction import row_log_prob, table
+from inference.density import plan
+from inference.evidence import Evidence, as_evidence, factorized, mask_elements
+from inference.fitted import Fit, Particles, run_forward
+from inference.handlers import Known
+from inference.isolation import isolated
+from inference.structure import Call, Plate, Structure, inspect_rows
+
+_SIMULATED = 1000  # global draws that are kept when local continuous sites must be simulated
+
+
+@dataclass(frozen=True)
+class Question:
+    """A story, what is given, and what becomes of every other site.
+
+    Attributes:
+        particles: known latent sites, one value per draw: site -> (draws, *site shape).
+        evidence: what is given, checked; for the fitted rows, their data.
+        summed: local discrete sites that are summed out.
+        simulated: local sites that are drawn from their prior, given the global draws.
+        dropped: sites that do not matter for this question.
+        rows: the data plate in this question.
+        new: whether the rows are new.
+        draws: number of draws.
+    """
+
+    structure: Structure
+    particles: Particles
+    evidence: Mapping[str, Evidence]
+    summed: tuple[str, ...]
+    simulated: tuple[str, ...]
+    dropped: tuple[str, ...]
+    rows: Plate | None
+    new: bool
+    draws: int
+
+    @property
+    def counted(self) -> set[str]:
+        """Sites whose density is the answer: evidence in new rows, and what is summed out."""
+        return {n for n in self.evidence if n not in self.particles} | set(self.summed)
+
+    def shared_plates(self, names: Collection[str] = ()) -> list[Plate]:
+        """The plates that the counted and simulated sites (and ``names``) share, outermost first."""
+        involved = [*self.counted, *self.simulated, *names]
+        plates: list[Plate] | None = None
+        for name in involved:
+            own = {p.name for p in self.structure.sites[name].plates}
+            site_plates = list(self.structure.sites[name].plates)
+            plates = site_plates if plates is None else [p for p in plates if p.name in own]
+        return plates or []
+
+    def known(self, particle: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Values of the known sites for one draw."""
+        values = {n: e.value for n, e in self.evidence.items()}
+        return {**values, **{n: v for n, v in particle.items() if n in self.structure.sites}}
+
+    @property
+    def seen(self) -> dict[str, Tensor]:
+        """Masks of half-seen evidence."""
+        return {n: e.seen for n, e in self.evidence.items() if e.seen is not None}
+
+    def run(self, particle: Mapping[str, Tensor]) -> Any:
+        """Run the story under enumeration at one draw; call inside :func:`isolated`."""
+        stand_in = {n: self.structure.sites[n].value for n in self.dropped}
+        known = Known(self.known(particle), self.seen, self.summed, stand_in)
+        with EnumMessenger(-1 - self.structure.nesting), known:
+            return poutine.trace(self.structure.call).get_trace()
+
+    def map(self, function: Callable[[Any], Any], particles: Particles | None = None) -> Any:
+        """Evaluate a function of one draw's run at every draw."""
+        chosen = self.particles if particles is None else particles
+        count = self.draws if particles is None else len(next(iter(particles.values())))
+        chosen = {**chosen, "": torch.zeros(count)}
+        with isolated(0):
+            first = {n: v[0] for n, v in chosen.items()}
+            trace = self.run(first)
+            function(trace)
+            sizes = [
+                n["unscaled_log_prob"].numel() * n["fn"].event_shape.numel()
+                for n in trace.nodes.values()
+                if "unscaled_log_prob" in n
+            ]
+            return Batched(lambda p: function(self.run(p)), max(sizes, default=1))(chosen)
+
+    def log_rows(self, plates: list[Plate]) -> Tensor:
+        """Log density of the counted sites, per draw and per row: (draws, *plate sizes), in nats."""
+        return self.map(lambda trace: row_log_prob(trace, self.counted, plates))
+
+    def tables(self, site: str, particles: Particles | None = None) -> Tensor:
+        """Log conditional probabilities of a summed-out site: (draws, *site shape, categories)."""
+        counted = self.counted | set(self.evidence)
+        return self.map(lambda trace: table(trace, counted, site), particles)
+
+
+def ask(
+    fit: Fit,
+    given: Mapping[str, Any] | None,
+    args: tuple[Any, ...] | None,
+    targets: Collection[str],
+    argument: str = "given",
+    seed: int = 0,
+    *,
+    enumerate_targets: bool = False,
+) -> Question:
+    """Turn what a user gives and asks into a :class:`Question`.
+
+    Args:
+        fit: what is known.
+        given: site name -> value (masked arrays may be half-seen).
+        args: what the story is called with for the new rows; ``None`` as it was fitted.
+        targets: the sites that are asked for.
+        argument: what the caller calls ``given``, for error messages.
+        seed: of simulated sites.
+        enumerate_targets: treat discrete targets as summed out, for a table of their probabilities.
+
+    Raises:
+        ValueError: for unknown sites, values that do not fit, and questions that draws cannot answer.
+    """
+    evidence = as_evidence(given or {}, argument)
+    _require_sites(fit, [*evidence, *targets], argument)
+    new = args is not None or any(n not in fit.global_sites for n in evidence) or fit.prior_draws > 0
+    if not new and not evidence:
+        return _about_fitted_rows(fit)
+    call = fit.structure.call if args is None else Call.bind(fit.structure.call.story, args)
+    local = {n: e for n, e in evidence.items() if n not in fit.global_sites}
+    structure, checked = inspect_rows(call, evidence, argument, counting=local, override=True)
+    rows = next((p for s in structure.sites.values() for p in s.plates if _is_rows(p, fit)), None)
+    particles = _global_particles(fit, structure, checked, argument)
+    question = _assign(structure, particles, checked, targets, rows, enumerate_targets)
+    _require_all_globals(fit, question, targets, argument)
+    question = replace(question, draws=_count(fit, question.particles))
+    return _simulate(question, seed) if question.simulated else question
+
+
+def _is_rows(plate: Plate, fit: Fit) -> bool:
+    return fit.rows is not None and plate.name == fit.rows.name
+
+
+def _count(fit: Fit, particles: Particles) -> int:
+    return len(next(iter(particles.values()))) if particles else max(1, fit.prior_draws)
+
+
+def _require_sites(fit: Fit, names: Collection[str], argument: str) -> None:
+    for name in names:
+        if name not in fit.structure.sites:
+            raise ValueError(
+                f"{argument}: {name!r} is not a site of the story. Its sites are "
+                f"{', '.join(fit.structure.sites)}."
+            )
+
+
+def _about_fitted_rows(fit: Fit) -> Question:
+    """The fitted rows with their data; their discrete latents are summed out."""
+    particles = fit.particles()
+    sites = fit.structure.sample_sites
+    summed = plan(fit.structure, fit.evidence).summed
+    known = {*particles, *fit.evidence, *summed}
+    dropped = tuple(n for n in sites if n not in known and not sites[n].observed)
+    particles = {n: v for n, v in particles.items() if n in sites}
+    count = len(next(iter(particles.values()))) if particles else 1
+    return Question(
+        fit.structure, particles, fit.evidence, tuple(summed), (), dropped, fit.rows, False, count
+    )
+
+
+def _global_particles(
+    fit: Fit, structure: Structure, evidence: Mapping[str, Evidence], argument: str
+) -> Particles:
+    """Draws of the global sites that the question does not give."""
+    wanted = [n for n in fit.global_sites if n not in evidence and n in structure.sites]
+    if not wanted:
+        return {}
+    if fit.prior_draws:
+        redrawn = {n for n in wanted if structure.ancestors([n]) & set(evidence)}
+        return {n: v for n, v in fit.particles().items() if n in wanted and n not in redrawn}
+    found = {n: v for n, v in fit.particles().items() if n in wanted}
+    missing = [n for n in wanted if n not in found]
+    if missing:
+        drawn = draw_discrete(_about_fitted_rows(fit), fit.particles(), fit.seed)
+        found.update({n: v for n, v in drawn.items() if n in missing})
+    return found
+
+
+def _require_all_globals(
+    fit: Fit, question: Question, targets: Collection[str], argument: str
+) -> None:
+    """Given one global site, the draws of the others would have to be conditioned on it."""
+    fixed = [n for n in question.evidence if n in fit.global_sites]
+    if not fixed:
+        return
+    asked = {*question.evidence, *targets}
+    open_sites = {n for n in question.structure.ancestors(asked) if n in question.particles}
+    upstream = question.structure.ancestors(fixed) - set(fixed)
+    conflict = sorted(open_sites & upstream if fit.prior_draws else open_sites)
+    if conflict:
+        raise ValueError(
+            f"{argument}: {fixed[0]!r} is given, but {conflict[0]!r} is not, and its draws were made "
+            f"without knowing {fixed[0]!r}. Give {', '.join(conflict)} too, or fit the story with "
+            f"{fixed[0]!r} in data."
+        )
+
+
+def _assign(
+    structure: Structure,
+    particles: Particles,
+    evidence: dict[str, Evidence],
+    targets: Collection[str],
+    rows: Plate | None,
+    enumerate_targets: bool,
+) -> Question:
+    sites = structure.sample_sites
+    asked = set(targets) if enumerate_targets else set()
+    relevant = structure.ancestors([*evidence, *asked])
+    unknown = [n for n in sites if n in relevant and n not in evidence and n not in particles]
+    unknown = [n for n in unknown if not sites[n].observed or n in asked]
+    half = []
+    for name, one in evidence.items():
+        if one.seen is not None and structure.children(name) & relevant:
+            half.append(name)
+        elif one.seen is not None:
+            mask_elements(name, sites[name].fn, one.seen, "given")
+    for name in half:
+        if not sites[name].enumerable and not factorized(sites[name].fn):
+            mask_elements(name, sites[name].fn, evidence[name].seen, "given")
+    simulated = {n for n in [*unknown, *half] if not sites[n].enumerable}
+    upstream = structure.ancestors(simulated)
+    simulated |= {n for n in [*unknown, *half] if n in upstream and n not in asked}
+    summed = tuple(n for n in [*unknown, *half] if n not in simulated)
+    dropped = tuple(
+        n for n in sites if n not in relevant and n not in evidence and n not in particles
+    )
+    order = tuple(n for n in sites if n in simulated)
+    return Question(structure, particles, evidence, summed, order, dropped, rows, True, 1)
+
+
+def _simulate(question: Question, seed: int) -> Question:
+    """Extend every draw by values of the simulated sites from their prior."""
+    count = min(question.draws, _SIMULATED)
+    keep = torch.linspace(0, question.draws - 1, count).round().long()
+    particles = {n: v[keep] for n, v in question.particles.items()}
+    columns: dict[str, list[Tensor]] = {n: [] for n in question.simulated}
+    with isolated(seed):
+        for i in range(count):
+            known = question.known({n: v[i] for n, v in particles.items()})
+            trace = run_forward(question.structure, known, question.seen, set())
+            for name in columns:
+                columns[name].append(trace.nodes[name]["value"])
+    particles.update({n: torch.stack(parts) for n, parts in columns.items()})
+    return replace(question, particles=particles, draws=count)
+
+
+def draw_discrete(question: Question, particles: Particles, seed: int) -> Particles:
+    """Draw the summed-out sites from their joint conditional, one draw per particle, site by site.
+
+    Returns:
+        The particles with the drawn sites added.
+    """
+    particles = dict(particles)
+    count = len(next(iter(particles.values()))) if particles else question.draws
+    generator = torch.Generator().manual_seed(seed)
+    order = [n for n in question.structure.sites if n in question.summed]
+    for position, name in enumerate(order):
+        left = replace(question, summed=tuple(order[position:]))
+        chosen = particles or {"": torch.zeros(count)}
+        log_p = left.tables(name, chosen)
+        flat = log_p.exp().reshape(-1, log_p.shape[-1])
+        index = torch.multinomial(flat, 1, generator=generator).reshape(log_p.shape[:-1])
+        support = question.structure.sites[name].fn.enumerate_support(expand=False).reshape(-1)
+        particles[name] = support[index]
+    return particles

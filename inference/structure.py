@@ -1,0 +1,357 @@
+"""What a story is made of: its sites, plates and dependencies, read off one run.
+
+The story is run once, conditioned on the data, with every value marked by the site it came from.
+The marks that arrive in a site's density are the site's parents; everything that the rest of the
+package needs to know about a story (which sites are local to a row, which may be summed out, which can
+be dropped because nothing depends on them) follows from this graph.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.infer.inspect import TrackProvenance
+from pyro.ops.provenance import detach_provenance, get_provenance
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from inference.bijections import bijection
+from inference.evidence import Evidence, fit_to_site
+from inference.isolation import isolated, promote
+
+
+@dataclass(frozen=True)
+class Call:
+    """A story and what it is called with; an omitted argument ``n`` waits for the row count."""
+
+    story: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    counts_rows: bool = False
+
+    @classmethod
+    def bind(
+        cls, story: Callable[..., Any], args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Call:
+        """Check the arguments against the story's signature and cast floats to float64.
+
+        Raises:
+            ValueError: if the story is not callable or cannot be called so.
+        """
+        if not callable(story):
+            raise ValueError(f"story: expected a callable, got {type(story).__name__}.")
+        if not isinstance(args, tuple | list):
+            raise ValueError(
+                f"args: expected a tuple of the story's arguments, got {type(args).__name__}. "
+                f"Write args=(value,) for a single one."
+            )
+        args, kwargs = tree_map(promote, (tuple(args), dict(kwargs or {})))
+        if isinstance(story, torch.nn.Module):
+            story = deepcopy(story)
+            for module in story.modules():
+                module._buffers = {name: promote(b) for name, b in module._buffers.items()}
+        signature = inspect.signature(story.forward if hasattr(story, "forward") else story)
+        try:
+            bound = signature.bind_partial(*args, **kwargs).arguments
+            missing = "n" in signature.parameters and "n" not in bound
+            signature.bind(*args, **({"n": 1} if missing else {}), **kwargs)
+        except TypeError as error:
+            raise ValueError(
+                f"args: {_name(story)}{signature} cannot be called with {len(args)} positional "
+                f"arguments and keywords {sorted(kwargs)}: {error}."
+            ) from error
+        return cls(story, args, kwargs, missing)
+
+    def with_rows(self, n: int) -> Call:
+        """Return the call with the omitted ``n`` set; unchanged if ``n`` was given."""
+        if not self.counts_rows:
+            return self
+        return Call(self.story, self.args, {**self.kwargs, "n": n}, True)
+
+    def named_arguments(self) -> dict[str, Any]:
+        """The arguments under the names of the story's signature, defaults left out."""
+        story = self.story
+        signature = inspect.signature(story.forward if hasattr(story, "forward") else story)
+        return dict(signature.bind(*self.args, **self.kwargs).arguments)
+
+    def __call__(self) -> Any:
+        """Run the story."""
+        return self.story(*self.args, **self.kwargs)
+
+
+def _name(story: Any) -> str:
+    return getattr(story, "__name__", type(story).__name__)
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A plate as a site sees it: its name, its dimension (negative) and its size."""
+
+    name: str
+    dim: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Site:
+    """One site of a story.
+
+    Attributes:
+        kind: "sample", "deterministic" or "factor".
+        fn: the distribution in the run that was inspected, plates included.
+        value: its value in that run.
+        plates: outermost (most negative dimension) first.
+        parents: names of the sample sites on which its density depends directly.
+        observed: whether the story itself observes it (``obs=``) or it is a factor.
+    """
+
+    name: str
+    kind: str
+    fn: Any
+    value: Tensor
+    plates: tuple[Plate, ...]
+    parents: frozenset[str]
+    observed: bool
+
+    @property
+    def shape(self) -> torch.Size:
+        """Batch and event shape together."""
+        return self.value.shape
+
+    @property
+    def discrete(self) -> bool:
+        """Whether the site's values are discrete."""
+        return self.kind == "sample" and bool(self.fn.support.is_discrete)
+
+    @property
+    def enumerable(self) -> bool:
+        """Whether the site can be summed out exactly."""
+        return self.discrete and self.fn.has_enumerate_support and self.fn.event_dim == 0
+
+    def within(self, plate: Plate | None) -> bool:
+        """Whether the site lies in a plate."""
+        return plate is not None and any(p.name == plate.name for p in self.plates)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The sites of a story as it was called, in order, and its parameters' names."""
+
+    call: Call
+    sites: Mapping[str, Site]
+    params: tuple[str, ...]
+    nesting: int
+
+    @property
+    def sample_sites(self) -> dict[str, Site]:
+        """The sites that draw a value."""
+        return {name: s for name, s in self.sites.items() if s.kind == "sample"}
+
+    def ancestors(self, names: Iterable[str]) -> set[str]:
+        """All sites on which the named ones depend, themselves included."""
+        found: set[str] = set()
+        pending = [name for name in names if name in self.sites]
+        while pending:
+            name = pending.pop()
+            if name not in found:
+                found.add(name)
+                pending.extend(p for p in self.sites[name].parents if p in self.sites)
+        return found
+
+    def children(self, name: str) -> set[str]:
+        """The sites whose density depends directly on the named one."""
+        return {n for n, s in self.sites.items() if name in s.parents and n != name}
+
+    def row_plate(self, names: Iterable[str]) -> Plate | None:
+        """The data plate: the outermost plate that all the named sites share.
+
+        Rows are the leading axis of data, so among shared plates the outermost one counts them.
+        """
+        shared: list[Plate] | None = None
+        for name in names:
+            plates = self.sites[name].plates
+            own = {p.name for p in plates}
+            shared = list(plates) if shared is None else [p for p in shared if p.name in own]
+        return shared[0] if shared else None
+
+    def leaves(self) -> list[str]:
+        """Sample sites on which nothing depends: what the story is about when nothing was seen."""
+        parents = set().union(*(s.parents for s in self.sites.values())) if self.sites else set()
+        return [name for name in self.sample_sites if name not in parents]
+
+
+class _Prototype(Messenger):
+    """Hand out checked evidence, and values where a distribution cannot be sampled."""
+
+    def __init__(self, evidence: Mapping[str, Evidence], argument: str, override: bool) -> None:
+        super().__init__()
+        self.evidence, self.argument, self.override = evidence, argument, override
+        self.checked: dict[str, Evidence] = {}
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if site_is_subsample(msg) or msg["infer"].get("_deterministic"):
+            return
+        name, fn = msg["name"], msg["fn"]
+        if msg["is_observed"] and not (self.override and name in self.evidence):
+            if name in self.evidence:
+                raise ValueError(
+                    f"{self.argument}[{name!r}]: the story observes this site itself (obs=), expected "
+                    f"it to be left to one of the two. Drop it from {self.argument}, or remove obs=."
+                )
+            return
+        sample = _sample(fn)
+        if name in self.evidence:
+            checked = fit_to_site(name, self.evidence[name], _plain(fn), sample, self.argument)
+            self.checked[name] = checked
+            sample = checked.value
+        msg["value"], msg["done"] = sample, True
+
+
+def _sample(fn: Any) -> Tensor:
+    try:
+        with torch.no_grad():
+            return detach_provenance(fn.sample())
+    except NotImplementedError:  # improper priors cannot be sampled
+        transform = bijection(fn.support)
+        shape = transform.inverse_shape(fn.batch_shape + fn.event_shape)
+        return detach_provenance(transform(torch.zeros(shape)))
+
+
+def inspect_story(
+    call: Call,
+    evidence: Mapping[str, Evidence] | None = None,
+    argument: str = "data",
+    seed: int = 0,
+    *,
+    override: bool = False,
+) -> tuple[Structure, dict[str, Evidence]]:
+    """Run a story once, conditioned on evidence; return its structure and the checked evidence.
+
+    Args:
+        call: the story and its arguments, row count included.
+        evidence: what was seen, by site name.
+        argument: what the caller calls the evidence, for error messages.
+        seed: of the values drawn for sites without evidence.
+        override: let evidence replace what the story observes itself.
+
+    Raises:
+        ValueError: for evidence that names no sample site, or that does not fit its site.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist
+        >>> def coin():
+        ...     bias = pyro.sample("bias", dist.Beta(2.0, 2.0))
+        ...     with pyro.plate("toss", 3):
+        ...         pyro.sample("heads", dist.Bernoulli(bias))
+        >>> structure, _ = inspect_story(Call.bind(coin))
+        >>> sorted(structure.sites["heads"].parents), structure.sites["heads"].plates[0].name
+        (['bias'], 'toss')
+    """
+    evidence = evidence or {}
+    prototype = _Prototype(evidence, argument, override)
+    with isolated(seed):
+        with TrackProvenance(), prototype:
+            trace = poutine.trace(call).get_trace()
+        sites = {}
+        for name, msg in trace.nodes.items():
+            if msg["type"] == "sample" and not site_is_subsample(msg):
+                sites[name] = _site(name, msg, set(sites))
+            elif msg["type"] == "sample":
+                _reject_subsampling(name, msg)
+        params = tuple(n for n, msg in trace.nodes.items() if msg["type"] == "param")
+    unknown = [name for name in evidence if name not in sites or sites[name].kind != "sample"]
+    if unknown:
+        names = [n for n, s in sites.items() if s.kind == "sample"]
+        raise ValueError(
+            f"{argument}: {unknown[0]!r} is not a sample site of {_name(call.story)}. Its sites are "
+            f"{', '.join(names) or 'none'}."
+        )
+    nesting = max((-p.dim for s in sites.values() for p in s.plates), default=0)
+    batch = max((len(s.fn.batch_shape) for s in sites.values() if s.kind == "sample"), default=0)
+    return Structure(call, sites, params, max(nesting, batch)), prototype.checked
+
+
+def _site(name: str, msg: Any, earlier: set[str]) -> Site:
+    kind = "sample"
+    if msg["infer"].get("_deterministic"):
+        kind = "deterministic"
+    elif isinstance(msg["fn"], dist.Unit):
+        kind = "factor"
+    frames = [f for f in msg["cond_indep_stack"] if f.vectorized]
+    plates = tuple(Plate(f.name, f.dim, f.size) for f in sorted(frames, key=lambda f: f.dim))
+    if kind == "deterministic":
+        parents = get_provenance(msg["value"])
+    else:
+        try:
+            parents = get_provenance(msg["fn"].log_prob(msg["value"]))
+        except Exception:  # a density that refuses marked tensors: assume it depends on all before
+            parents = frozenset(earlier)
+    value = detach_provenance(msg["value"])
+    fn = _plain(msg["fn"])
+    return Site(name, kind, fn, value, plates, parents - {name}, bool(msg["is_observed"]))
+
+
+def _plain(fn: Any) -> Any:
+    """Strip the marks from a distribution's parameters, on a copy."""
+    if not isinstance(fn, torch.distributions.Distribution):
+        return fn
+    plain = fn.__class__.__new__(fn.__class__)
+    plain.__dict__ = {
+        key: _plain(value) if isinstance(value, torch.distributions.Distribution) else _strip(value)
+        for key, value in fn.__dict__.items()
+    }
+    return plain
+
+
+def _strip(value: Any) -> Any:
+    return detach_provenance(value) if isinstance(value, Tensor | tuple | list | dict) else value
+
+
+def _reject_subsampling(name: str, msg: Any) -> None:
+    if msg["fn"].subsample_size not in (None, msg["fn"].size):
+        raise ValueError(
+            f"plate {name!r}: expected every row, got subsample_size={msg['fn'].subsample_size} of "
+            f"{msg['fn'].size}. A story tells of all rows; pass batch_size=... to fit instead."
+        )
+
+
+def inspect_rows(
+    call: Call,
+    evidence: Mapping[str, Evidence],
+    argument: str = "data",
+    *,
+    counting: Mapping[str, Evidence] | None = None,
+    override: bool = False,
+) -> tuple[Structure, dict[str, Evidence]]:
+    """Inspect a story whose omitted argument ``n`` is the row count of the evidence.
+
+    The leading axes of the evidence are the candidates; the first that fits every site is taken.
+
+    Args:
+        call, evidence, argument, override: as in :func:`inspect_story`.
+        counting: the part of the evidence that has rows; all of it by default.
+
+    Raises:
+        ValueError: from :func:`inspect_story`, for the first candidate, when none fits.
+    """
+    if not call.counts_rows:
+        return inspect_story(call, evidence, argument, override=override)
+    rows = evidence if counting is None else counting
+    lengths = [e.value.shape[0] for e in rows.values() if e.value.dim()]
+    candidates = sorted(set(lengths), key=lambda n: (-lengths.count(n), -n)) or [1]
+    first: ValueError | None = None
+    for n in candidates:
+        try:
+            return inspect_story(call.with_rows(n), evidence, argument, override=override)
+        except ValueError as error:
+            first = first or error
+    raise first if first else ValueError(f"{argument}: no row count could be found.")
