@@ -25,7 +25,7 @@ class CholeskyFactor(Transform):
 
     bijective = True
     domain = constraints.real_vector
-    codomain = constraints.lower_cholesky
+    codomain: Any = constraints.lower_cholesky
 
     def _call(self, x: Tensor) -> Tensor:
         n = _side(x.shape[-1])
@@ -62,7 +62,7 @@ class PositiveDefinite(CholeskyFactor):
     Aspects of Multivariate Statistical Theory, theorem 2.1.9).
     """
 
-    codomain = constraints.positive_definite
+    codomain: Any = constraints.positive_definite
 
     def _call(self, x: Tensor) -> Tensor:
         lower = super()._call(x)
@@ -95,14 +95,10 @@ def bijection(support: Any) -> Transform:
         'PositiveDefinite'
     """
     if isinstance(support, type(constraints.independent(constraints.real, 1))):
-        return IndependentTransform(
-            bijection(support.base_constraint), support.reinterpreted_batch_ndims
-        )
+        return IndependentTransform(bijection(support.base_constraint), support.reinterpreted_batch_ndims)
     if isinstance(support, type(constraints.lower_cholesky)):
         return CholeskyFactor()
-    if isinstance(
-        support, type(constraints.positive_definite) | type(constraints.positive_semidefinite)
-    ):
+    if isinstance(support, type(constraints.positive_definite) | type(constraints.positive_semidefinite)):
         return PositiveDefinite()
     try:
         return biject_to(support)

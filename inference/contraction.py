@@ -26,9 +26,7 @@ def _factors(trace: Any, names: Collection[str] | None) -> list[Any]:
     sites = [
         site
         for name, site in trace.nodes.items()
-        if site["type"] == "sample"
-        and not site_is_subsample(site)
-        and (names is None or name in names)
+        if site["type"] == "sample" and not site_is_subsample(site) and (names is None or name in names)
     ]
     kept = {site["name"] for site in sites}
     trace.compute_log_prob(lambda name, site: name in kept)
@@ -38,9 +36,7 @@ def _factors(trace: Any, names: Collection[str] | None) -> list[Any]:
 def _ordinal(trace: Any, site: Any) -> frozenset[str]:
     """Packed symbols of the plates a site lies in; plates of size one are squeezed away."""
     return frozenset(
-        trace.plate_to_symbol[f.name]
-        for f in site["cond_indep_stack"]
-        if f.vectorized and f.size > 1
+        trace.plate_to_symbol[f.name] for f in site["cond_indep_stack"] if f.vectorized and f.size > 1
     )
 
 
@@ -74,9 +70,7 @@ def _plated_factors(
     tree: OrderedDict[frozenset[str], list[Tensor]] = OrderedDict()
     plain, scales = [], set()
     for site in sites:
-        term = packed.scale_and_mask(
-            site["packed"]["unscaled_log_prob"], mask=site["packed"]["mask"]
-        )
+        term = packed.scale_and_mask(site["packed"]["unscaled_log_prob"], mask=site["packed"]["mask"])
         if dims.isdisjoint(site["packed"]["unscaled_log_prob"]._pyro_dims):
             plain.append(site)
         else:

@@ -8,9 +8,9 @@ draw by draw: slower, and said in ``LogDensity.note``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pyro import poutine
@@ -22,13 +22,14 @@ from inference.batching import Batched
 from inference.bijections import bijection
 from inference.contraction import total_log_prob
 from inference.evidence import Evidence, factorized, mask_elements
-from inference.graphs import trace
+from inference.folding import Folded, Folding, fold
+from inference.graphs import RandomStory, trace
 from inference.handlers import Known, Slot, Unknown
 from inference.isolation import isolated
 from inference.structure import Structure
 
 _AGREEMENT = 1e-8  # of the graph with plain Pyro, relative; float64 sums of 1e6 terms stay below it
-_MEMORY = 2**27  # elements of the largest intermediate held per gradient call (1 GiB in float64)
+_MEMORY = 2**20  # elements of the largest intermediate per call: 8 MiB, about a core's cache
 _WORTH_TRACING = 100  # calls; a trace costs about .5 s and saves some milliseconds a call
 
 
@@ -109,6 +110,9 @@ class LogDensity:
         size: number of unconstrained unknowns.
         names: the sites (and missing elements of sites) among the unknowns.
         traced: whether the graph serves; else plain Pyro, and ``note`` says why.
+        folded: the rows folded into sufficient sums, where that was possible and agreed.
+        note: why plain Pyro is used, where it is.
+        flaw: why no fit of this density can be trusted, where that is so.
         gradient_calls: how many batched gradients were taken.
     """
 
@@ -116,12 +120,14 @@ class LogDensity:
         self.structure, self.evidence = structure, dict(evidence)
         self.plan = plan(structure, evidence)
         self.data = {name: e.value for name, e in evidence.items()}
+        self.folded = fold(structure, evidence)
         self.slots = self._slots()
         self.size = max((slot.stop for slot in self.slots.values()), default=0)
         self.names = tuple(self.slots)
         self.gradient_calls = 0
-        self.note = ""
+        self.note, self.flaw = "", ""
         self._graph: Any = None
+        self._inputs: Mapping[str, Any] = self.data
         self._gradient: Any = None
         self._batches: dict[int, Any] = {}
         self._uses: dict[int, int] = {}
@@ -150,43 +156,75 @@ class LogDensity:
 
     def _run(self, z: Tensor, data: Mapping[str, Tensor]) -> tuple[Any, Unknown]:
         """Run the story with its unknowns at ``z``; call inside :func:`isolated`."""
-        stand_in = {name: self.structure.sites[name].value for name in self.plan.dropped}
         known = {n: v for n, v in data.items() if n not in self.plan.filled}
         seen = {n: m for n, m in self.plan.seen.items() if n not in self.plan.filled}
         unknown = Unknown(z, self.slots, data)
         with (
             EnumMessenger(-1 - self.structure.nesting),
             unknown,
-            Known(known, seen, self.plan.summed, stand_in),
+            Known(known, seen, self.plan.summed, self._stand_in()),
         ):
             run = poutine.trace(self.structure.call).get_trace()
         return run, unknown
 
-    def _point(self, z: Tensor, data: Mapping[str, Tensor]) -> Tensor:
+    def _point(self, z: Tensor, data: Mapping[str, Any]) -> Tensor:
         run, unknown = self._run(z, data)
         return total_log_prob(run) + unknown.log_det
+
+    def _folded_point(self, z: Tensor, data: Mapping[str, Any]) -> Tensor:
+        run, unknown = self._run_folded(z, data)
+        return total_log_prob(run) + unknown.log_det
+
+    def _run_folded(self, z: Tensor, inputs: Mapping[str, Any]) -> tuple[Any, Unknown]:
+        """Run the story with one row per group of rows; call inside :func:`isolated`."""
+        folded = cast(Folded, self.folded)
+        unknown = Unknown(z, self.slots, {})
+        shared = {n: v for n, v in self.data.items() if n not in {**inputs["values"], **inputs["sums"]}}
+        with unknown, Folding(inputs), Known(shared, {}, (), self._stand_in()):
+            run = poutine.trace(folded.call).get_trace()
+        return run, unknown
+
+    def _stand_in(self) -> dict[str, Tensor]:
+        return {name: self.structure.sites[name].value for name in self.plan.dropped}
 
     def _trace(self) -> None:
         with isolated(0):
             fresh = torch.rand(3, self.size) * 2 - 1
             plain = torch.stack([self._point(z, self.data) for z in fresh])
-            self._cost = self._largest(fresh[0])
-            try:
-                graph = trace(self._point, fresh[0], self.data)
-            except Exception as error:  # whatever a user's program does that a graph cannot hold
-                self.note = f"the story could not be traced ({_first_line(error)})"
-                return
-            traced = torch.stack([graph(z, self.data) for z in fresh])
+            self._cost = self._largest(self._run(fresh[0], self.data)[0])
+        if self.folded is not None and self._adopt(self._folded_point, self.folded.inputs, fresh, plain):
+            with isolated(0):
+                self._cost = self._largest(self._run_folded(fresh[0], self.folded.inputs)[0])
+            self.note = ""
+            return
+        self.folded = None
+        self._adopt(self._point, self.data, fresh, plain)
+
+    def _adopt(self, point: Any, inputs: Mapping[str, Any], fresh: Tensor, plain: Tensor) -> bool:
+        """Trace a function of one point and take the graph if it agrees with plain Pyro."""
+        try:
+            graph = trace(point, fresh[0], inputs)
+            with isolated(0):
+                traced = torch.stack([graph(z, inputs) for z in fresh])
+        except RandomStory:
+            self.flaw = (
+                "The story draws random numbers outside pyro.sample, so its density is not a function: "
+                "the fit saw one arbitrary draw of them. Make them sample sites."
+            )
+            return False
+        except Exception as error:  # whatever a user's program does that a graph cannot hold
+            self.note = f"the story could not be traced ({_first_line(error)})"
+            return False
         gap = (traced - plain).abs()
         same = (gap <= _AGREEMENT * (1 + plain.abs())) | (traced == plain)
-        if bool(same.all()) or not bool(torch.isfinite(plain).any()):
-            self._graph = graph
-            self._gradient = vmap(grad_and_value(lambda u, d: graph(u, d)), in_dims=(0, None))
-        else:
+        if not bool(same.all()) and bool(torch.isfinite(plain).any()):
             self.note = f"the traced graph differs from plain Pyro by {gap.max().item():.3g} nats"
+            return False
+        self._graph, self._inputs = graph, inputs
+        self._gradient = vmap(grad_and_value(_plain_function(graph)), in_dims=(0, None))
+        return True
 
-    def _largest(self, z: Tensor) -> int:
-        run, _ = self._run(z, self.data)
+    def _largest(self, run: Any) -> int:
         total_log_prob(run)
         nodes = [n for n in run.nodes.values() if "unscaled_log_prob" in n]
         sizes = [n["unscaled_log_prob"].numel() * n["fn"].event_shape.numel() for n in nodes]
@@ -203,7 +241,7 @@ class LogDensity:
         """
         if self._graph is not None:
             chunks = z.split(self._chunk())
-            return torch.cat([vmap(lambda u: self._graph(u, self.data))(c) for c in chunks])
+            return torch.cat([vmap(lambda u: self._graph(u, self._inputs))(c) for c in chunks])
         with isolated(0):
             return torch.stack([self._point(row, self.data) for row in z])
 
@@ -221,20 +259,20 @@ class LogDensity:
             return self._looped_gradient(z)
         values, grads = [], []
         for part in z.split(self._chunk()):
-            grad, value = self._batch(part)(part, self.data)
+            grad, value = self._batch(part)(part, self._inputs)
             values.append(value)
             grads.append(grad)
         return torch.cat(values), torch.cat(grads)
 
     def _chunk(self) -> int:
-        return max(1, min(4096, _MEMORY // max(1, 4 * self._cost)))
+        return max(1, min(4096, _MEMORY // max(1, self._cost)))
 
     def _batch(self, z: Tensor) -> Any:
         """The batched gradient; traced once more for a batch size that is used over and over."""
         count = len(z)
         self._uses[count] = self._uses.get(count, 0) + 1
         if count not in self._batches and self._uses[count] >= _WORTH_TRACING:
-            self._batches[count] = trace(self._gradient, z, self.data)
+            self._batches[count] = trace(self._gradient, z, self._inputs)
         return self._batches.get(count, self._gradient)
 
     def _looped_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -259,18 +297,27 @@ class LogDensity:
         deterministic = [n for n, s in self.structure.sites.items() if s.kind == "deterministic"]
         if self.plan.summed:
             hidden = set(self.plan.summed)
-            deterministic = [
-                n for n in deterministic if not hidden & self.structure.ancestors([n])
-            ]
+            deterministic = [n for n in deterministic if not hidden & self.structure.ancestors([n])]
+
+        local = any(self.structure.sites[n].plates for n in deterministic)
+        folded = self.folded if not local else None
 
         def one(point: Tensor) -> dict[str, Tensor]:
-            run, unknown = self._run(point, self.data)
+            if folded is not None:
+                run, unknown = self._run_folded(point, folded.inputs)
+            else:
+                run, unknown = self._run(point, self.data)
             values = dict(unknown.values)
             values.update({n: run.nodes[n]["value"].double() for n in deterministic})
             return values
 
         with isolated(0):
             return Batched(one, self._cost)(z)
+
+
+def _plain_function(graph: Any) -> Callable[[Tensor, Any], Tensor]:
+    """A graph as a function, which is what torch's transforms expect."""
+    return lambda z, inputs: graph(z, inputs)
 
 
 def _first_line(error: Exception) -> str:

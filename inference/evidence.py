@@ -63,9 +63,7 @@ def _one(name: str, raw: Any, argument: str) -> Evidence:
             seen = torch.from_numpy(~missing)
         raw = np.where(missing, np.zeros((), raw.dtype), raw.data)
     value = _tensor(name, raw, argument)
-    finite = (
-        torch.isfinite(value) if value.is_floating_point() else torch.ones((), dtype=torch.bool)
-    )
+    finite = torch.isfinite(value) if value.is_floating_point() else torch.ones((), dtype=torch.bool)
     if not finite.all():
         count = int((~finite).sum())
         raise ValueError(
@@ -82,9 +80,7 @@ def _tensor(name: str, raw: Any, argument: str) -> Tensor:
     else:
         array = np.asarray(raw)
         if array.dtype.kind not in "fiub":
-            raise ValueError(
-                f"{argument}[{name!r}]: expected numbers, got an array of dtype {array.dtype}."
-            )
+            raise ValueError(f"{argument}[{name!r}]: expected numbers, got an array of dtype {array.dtype}.")
         value = torch.from_numpy(np.array(array))
     return value.double() if value.is_floating_point() else value
 
@@ -137,9 +133,7 @@ def _shape_hint(expected: tuple[int, ...], got: torch.Size) -> str:
 
 def _describe(fn: TorchDistributionMixin) -> str:
     base: Any = fn
-    while hasattr(base, "base_dist") and isinstance(
-        base, dist.Independent | dist.MaskedDistribution
-    ):
+    while hasattr(base, "base_dist") and isinstance(base, dist.Independent | dist.MaskedDistribution):
         base = base.base_dist
     support = getattr(base, "support", None)
     return f"{type(base).__name__} ({support})"

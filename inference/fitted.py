@@ -52,18 +52,14 @@ class Fit:
     @classmethod
     def of_density(cls, density: LogDensity, values: Particles, stats: Mapping[str, Tensor]) -> Fit:
         """What a fit by a :class:`~inference.density.LogDensity` knows."""
-        return cls(
-            density.structure, density.evidence, density.names, stats, values, density=density
-        )
+        return cls(density.structure, density.evidence, density.names, stats, values, density=density)
 
     @classmethod
     def of_prior(cls, structure: Structure, draws: int, seed: int) -> Fit:
         """What is known before any data: draws of the global sites from the prior."""
         rows = structure.row_plate(structure.leaves())
         leaves = set(structure.leaves())
-        names = [
-            n for n, s in structure.sample_sites.items() if not s.within(rows) and n not in leaves
-        ]
+        names = [n for n, s in structure.sample_sites.items() if not s.within(rows) and n not in leaves]
         return cls(structure, {}, tuple(names), prior_draws=draws, seed=seed)
 
     @property
@@ -99,7 +95,7 @@ class Fit:
         with isolated(self.seed):
             for _ in range(self.prior_draws):
                 try:
-                    trace = poutine.trace(self.structure.call).get_trace()
+                    trace: Any = poutine.trace(self.structure.call).get_trace()
                 except NotImplementedError as error:
                     raise ValueError(
                         "story: a prior is improper and cannot be sampled, so there is no prior "
@@ -131,5 +127,3 @@ def run_forward(
     """Run a story with some values known and the rest drawn; call inside :func:`isolated`."""
     with Known(values, seen, resample=True, free=free):
         return poutine.trace(structure.call).get_trace()
-
-

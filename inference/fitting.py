@@ -14,14 +14,18 @@ from typing import Any
 
 import torch
 
-from inference.certificate import Certificate, Replicate, check, verdict
+from inference.calls import Call
+from inference.certificate import Certificate, verdict
 from inference.density import LogDensity
 from inference.evidence import as_evidence
+from inference.fitted import Fit
 from inference.guides import full_rank, mean_field, rungs
 from inference.guides.gaussian import Gaussian
-from inference.posterior import Fit, Posterior
+from inference.isolation import one_thread
+from inference.posterior import Posterior
 from inference.progress import Progress
-from inference.structure import Call, Structure, inspect_rows
+from inference.structure import Structure, inspect_rows
+from inference.weighing import Replicate, check
 
 
 def fit(
@@ -90,13 +94,15 @@ def fit(
     if density.size == 0:
         return _nothing_unknown(density, time.perf_counter() - began)
     rung = _rung(guide, density)
-    guides, replicates, history = _restarts(density, rung, restarts, draws, steps, seed, progress)
+    with one_thread():
+        guides, replicates, history = _restarts(density, rung, restarts, draws, steps, seed, progress)
     certificate = verdict(
         replicates,
         rung=rung.NAME,
         converged=[g.converged for g in guides],
         gradient_calls=density.gradient_calls,
         seconds=time.perf_counter() - began,
+        flaws=[density.flaw] if density.flaw else [],
         notes=[f"{density.note}; plain Pyro was used, draw by draw." for _ in [0] if density.note],
     )
     best = max(guides, key=lambda g: g.elbo)
@@ -170,9 +176,7 @@ def _rung(guide: str | Callable[..., Any], density: LogDensity) -> ModuleType:
         return full_rank if density.size <= full_rank.LARGEST else mean_field
     known = rungs()
     if guide not in known:
-        raise ValueError(
-            f"guide: expected 'auto' or one of {', '.join(sorted(known))}, got {guide!r}."
-        )
+        raise ValueError(f"guide: expected 'auto' or one of {', '.join(sorted(known))}, got {guide!r}.")
     if guide != mean_field.NAME and density.size > full_rank.LARGEST:
         raise ValueError(
             f"guide: {guide!r} holds a dense covariance of {density.size} unknowns, expected at most "

@@ -14,9 +14,7 @@ from inference.questions import Question, draw_discrete
 from inference.structure import Plate
 
 
-def generate(
-    fit: Fit, question: Question, sites: Sequence[str], count: int, seed: int
-) -> dict[str, Tensor]:
+def generate(fit: Fit, question: Question, sites: Sequence[str], count: int, seed: int) -> dict[str, Tensor]:
     """Draw ``count`` values of every site; each (count, *site shape).
 
     Without informative evidence one draw of the unknowns serves a whole sample. With it, rows are

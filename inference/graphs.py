@@ -10,7 +10,12 @@ from torch import Tensor, fx
 from torch.func import functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from inference.expansion import lift
 from inference.isolation import isolated
+
+
+class RandomStory(ValueError):
+    """A function that was to be traced draws random numbers of its own."""
 
 
 def trace(function: Callable[..., Any], *example: Any) -> fx.GraphModule:
@@ -22,7 +27,7 @@ def trace(function: Callable[..., Any], *example: Any) -> fx.GraphModule:
 
     Raises:
         Exception: whatever the function does that a graph cannot hold.
-        ValueError: if the graph draws random numbers.
+        RandomStory: if the graph draws random numbers.
 
     Example:
         >>> import torch
@@ -33,11 +38,11 @@ def trace(function: Callable[..., Any], *example: Any) -> fx.GraphModule:
     with isolated(0):
         graph = make_fx(lambda *inputs: function(*inputs))(*example)
         if any(_random(node) for node in graph.graph.nodes):
-            raise ValueError("it draws random numbers outside pyro.sample")
+            raise RandomStory("it draws random numbers outside pyro.sample")
         if any(_in_place(node) for node in graph.graph.nodes):
             pure = functionalize(lambda *inputs: graph(*inputs), remove="mutations")
             graph = make_fx(lambda *inputs: pure(*inputs))(*example)
-        return fold(graph)
+        return lift(fold(graph))
 
 
 def fold(module: fx.GraphModule) -> fx.GraphModule:
@@ -61,6 +66,7 @@ def _constant(module: fx.GraphModule, node: fx.Node, value: Tensor) -> fx.Node:
     module.register_buffer(name, value.detach())
     with module.graph.inserting_before(node):
         constant = module.graph.get_attr(name)
+        constant.meta["val"] = value
     node.replace_all_uses_with(constant)
     return constant
 

@@ -281,9 +281,7 @@ def _align(log_w: Tensor, plates: list[Any], question: Question, site: str) -> T
     return log_w.reshape(len(log_w), *shape, 1)
 
 
-def _tabulated(
-    fit: Fit, question: Question, site: str, given: Any, args: Any, seed: int
-) -> Tensor:
+def _tabulated(fit: Fit, question: Question, site: str, given: Any, args: Any, seed: int) -> Tensor:
     """A site on which simulated sites depend: condition on each of its values in turn."""
     target = question.structure.sites[site]
     columns = []

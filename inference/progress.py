@@ -30,9 +30,7 @@ class Progress:
         if self._show:
             from tqdm import tqdm
 
-            self._bar = tqdm(
-                total=self._total, desc="fit", unit="restart", delay=_DELAY, file=sys.stderr
-            )
+            self._bar = tqdm(total=self._total, desc="fit", unit="restart", delay=_DELAY, file=sys.stderr)
         return self
 
     def __exit__(

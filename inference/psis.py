@@ -107,7 +107,7 @@ def pareto_smooth_rows(log_weights: Tensor) -> tuple[Tensor, Tensor]:
     if draws < MINIMUM_DRAWS:
         return _normalized(centred), torch.full_like(centred[..., 0], math.inf)
     size = math.ceil(min(draws / 5, 3 * math.sqrt(draws)))
-    ordered, order = centred.sort(dim=-1)
+    ordered, order = centred.sort(dim=-1, stable=True)
     tail, log_cutoff = ordered[..., -size:], ordered[..., -size - 1, None]
     cutoff = log_cutoff.exp()
     excess = (tail.exp() - cutoff).clamp(min=0)

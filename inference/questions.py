@@ -17,13 +17,14 @@ from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
 from inference.batching import Batched
+from inference.calls import Call
 from inference.contraction import row_log_prob, table
 from inference.density import plan
 from inference.evidence import Evidence, as_evidence, factorized, mask_elements
 from inference.fitted import Fit, Particles, run_forward
 from inference.handlers import Known
 from inference.isolation import isolated
-from inference.structure import Call, Plate, Structure, inspect_rows
+from inference.structure import Plate, Structure, inspect_rows
 
 _SIMULATED = 1000  # global draws that are kept when local continuous sites must be simulated
 
@@ -200,9 +201,7 @@ def _global_particles(
     return found
 
 
-def _require_all_globals(
-    fit: Fit, question: Question, targets: Collection[str], argument: str
-) -> None:
+def _require_all_globals(fit: Fit, question: Question, targets: Collection[str], argument: str) -> None:
     """Given one global site, the draws of the others would have to be conditioned on it."""
     fixed = [n for n in question.evidence if n in fit.global_sites]
     if not fixed:
@@ -239,15 +238,14 @@ def _assign(
         elif one.seen is not None:
             mask_elements(name, sites[name].fn, one.seen, "given")
     for name in half:
-        if not sites[name].enumerable and not factorized(sites[name].fn):
-            mask_elements(name, sites[name].fn, evidence[name].seen, "given")
+        seen = evidence[name].seen
+        if seen is not None and not sites[name].enumerable and not factorized(sites[name].fn):
+            mask_elements(name, sites[name].fn, seen, "given")
     simulated = {n for n in [*unknown, *half] if not sites[n].enumerable}
     upstream = structure.ancestors(simulated)
     simulated |= {n for n in [*unknown, *half] if n in upstream and n not in asked}
     summed = tuple(n for n in [*unknown, *half] if n not in simulated)
-    dropped = tuple(
-        n for n in sites if n not in relevant and n not in evidence and n not in particles
-    )
+    dropped = tuple(n for n in sites if n not in relevant and n not in evidence and n not in particles)
     order = tuple(n for n in sites if n in simulated)
     return Question(structure, particles, evidence, summed, order, dropped, rows, True, 1)
 

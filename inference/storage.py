@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from inference.calls import Call
 from inference.certificate import Certificate
 from inference.evidence import Evidence
 from inference.fitted import Fit
 from inference.guides.gaussian import Gaussian
-from inference.structure import Call, inspect_story
+from inference.structure import inspect_story
 
 if TYPE_CHECKING:
     from inference.posterior import Posterior
@@ -192,9 +193,7 @@ def load(
         prior_draws=page["prior_draws"], seed=page["seed"],
     )  # fmt: skip
     facts = {**page["certificate"]}
-    certificate = Certificate(
-        **{**facts, "reasons": tuple(facts["reasons"]), "notes": tuple(facts["notes"])}
-    )
+    certificate = Certificate(**{**facts, "reasons": tuple(facts["reasons"]), "notes": tuple(facts["notes"])})
     family = None
     if "guide/loc" in tensors:
         family = Gaussian(tensors["guide/loc"], tensors["guide/scale"])

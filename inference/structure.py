@@ -8,10 +8,8 @@ be dropped because nothing depends on them) follows from this graph.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping
-from copy import deepcopy
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pyro.distributions as dist
@@ -22,74 +20,11 @@ from pyro.ops.provenance import detach_provenance, get_provenance
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from inference.bijections import bijection
+from inference.calls import Call, story_name
 from inference.evidence import Evidence, fit_to_site
-from inference.isolation import isolated, promote
-
-
-@dataclass(frozen=True)
-class Call:
-    """A story and what it is called with; an omitted argument ``n`` waits for the row count."""
-
-    story: Callable[..., Any]
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    counts_rows: bool = False
-
-    @classmethod
-    def bind(
-        cls, story: Callable[..., Any], args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Call:
-        """Check the arguments against the story's signature and cast floats to float64.
-
-        Raises:
-            ValueError: if the story is not callable or cannot be called so.
-        """
-        if not callable(story):
-            raise ValueError(f"story: expected a callable, got {type(story).__name__}.")
-        if not isinstance(args, tuple | list):
-            raise ValueError(
-                f"args: expected a tuple of the story's arguments, got {type(args).__name__}. "
-                f"Write args=(value,) for a single one."
-            )
-        args, kwargs = tree_map(promote, (tuple(args), dict(kwargs or {})))
-        if isinstance(story, torch.nn.Module):
-            story = deepcopy(story)
-            for module in story.modules():
-                module._buffers = {name: promote(b) for name, b in module._buffers.items()}
-        signature = inspect.signature(story.forward if hasattr(story, "forward") else story)
-        try:
-            bound = signature.bind_partial(*args, **kwargs).arguments
-            missing = "n" in signature.parameters and "n" not in bound
-            signature.bind(*args, **({"n": 1} if missing else {}), **kwargs)
-        except TypeError as error:
-            raise ValueError(
-                f"args: {_name(story)}{signature} cannot be called with {len(args)} positional "
-                f"arguments and keywords {sorted(kwargs)}: {error}."
-            ) from error
-        return cls(story, args, kwargs, missing)
-
-    def with_rows(self, n: int) -> Call:
-        """Return the call with the omitted ``n`` set; unchanged if ``n`` was given."""
-        if not self.counts_rows:
-            return self
-        return Call(self.story, self.args, {**self.kwargs, "n": n}, True)
-
-    def named_arguments(self) -> dict[str, Any]:
-        """The arguments under the names of the story's signature, defaults left out."""
-        story = self.story
-        signature = inspect.signature(story.forward if hasattr(story, "forward") else story)
-        return dict(signature.bind(*self.args, **self.kwargs).arguments)
-
-    def __call__(self) -> Any:
-        """Run the story."""
-        return self.story(*self.args, **self.kwargs)
-
-
-def _name(story: Any) -> str:
-    return getattr(story, "__name__", type(story).__name__)
+from inference.isolation import isolated
 
 
 @dataclass(frozen=True)
@@ -261,7 +196,7 @@ def inspect_story(
     with isolated(seed):
         with TrackProvenance(), prototype:
             trace = poutine.trace(call).get_trace()
-        sites = {}
+        sites: dict[str, Site] = {}
         for name, msg in trace.nodes.items():
             if msg["type"] == "sample" and not site_is_subsample(msg):
                 sites[name] = _site(name, msg, set(sites))
@@ -272,7 +207,7 @@ def inspect_story(
     if unknown:
         names = [n for n, s in sites.items() if s.kind == "sample"]
         raise ValueError(
-            f"{argument}: {unknown[0]!r} is not a sample site of {_name(call.story)}. Its sites are "
+            f"{argument}: {unknown[0]!r} is not a sample site of {story_name(call.story)}. Its sites are "
             f"{', '.join(names) or 'none'}."
         )
     nesting = max((-p.dim for s in sites.values() for p in s.plates), default=0)
@@ -313,7 +248,8 @@ def _plain(fn: Any) -> Any:
 
 
 def _strip(value: Any) -> Any:
-    return detach_provenance(value) if isinstance(value, Tensor | tuple | list | dict) else value
+    marked: Any = value  # detach_provenance is typed for tensors, and takes containers of them
+    return detach_provenance(marked) if isinstance(value, Tensor | tuple | list | dict) else value
 
 
 def _reject_subsampling(name: str, msg: Any) -> None:

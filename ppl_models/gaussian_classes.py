@@ -61,9 +61,7 @@ def gaussian_classes(
     with pyro.plate("class", classes, dim=-1):
         precision = pyro.sample("precision", dist.Wishart(features + 2.0, precision_matrix=rate))
         centre = torch.full((features,), float(location))
-        mean = pyro.sample(
-            "mean", dist.MultivariateNormal(centre, precision_matrix=strength * precision)
-        )
+        mean = pyro.sample("mean", dist.MultivariateNormal(centre, precision_matrix=strength * precision))
     with pyro.plate("row", n, dim=-1):
         y = pyro.sample("y", dist.Categorical(weights))
         cloud = dist.MultivariateNormal(mean[y], precision_matrix=precision[y])

@@ -13,9 +13,7 @@ NAME = "full_rank"
 LARGEST = 300  # unknowns; the batch needs two draws for each, and a dense covariance
 
 
-def fit(
-    density: LogDensity, generator: torch.Generator, report: Report, steps: int | None = None
-) -> Fitted:
+def fit(density: LogDensity, generator: torch.Generator, report: Report, steps: int | None = None) -> Fitted:
     """Fit a Gaussian with a dense covariance to a density.
 
     Args:

@@ -12,9 +12,7 @@ from inference.guides.start import laplace, mode, overdispersed
 NAME = "laplace"
 
 
-def fit(
-    density: LogDensity, generator: torch.Generator, report: Report, steps: int | None = None
-) -> Fitted:
+def fit(density: LogDensity, generator: torch.Generator, report: Report, steps: int | None = None) -> Fitted:
     """Climb to a mode and take its curvature; arguments as in ``full_rank.fit``."""
     guide = laplace(density, mode(density, overdispersed(density, generator)))
     e = standard_draws(max(64, 4 * density.size), density.size, generator, dense=True)

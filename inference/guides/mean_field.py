@@ -18,9 +18,7 @@ NAME = "mean_field"
 _DRAWS = 64
 
 
-def fit(
-    density: LogDensity, generator: torch.Generator, report: Report, steps: int | None = None
-) -> Fitted:
+def fit(density: LogDensity, generator: torch.Generator, report: Report, steps: int | None = None) -> Fitted:
     """Fit a Gaussian with a diagonal covariance to a density; arguments as in ``full_rank.fit``."""
     point = mode(density, overdispersed(density, generator))
     e = standard_draws(_DRAWS, density.size, generator, dense=False)

@@ -8,9 +8,10 @@ import pyro
 import pyro.distributions as dist
 import torch
 
+from inference.calls import Call
 from inference.fitted import Fit
 from inference.guides.gaussian import Gaussian
-from inference.structure import Call, inspect_story
+from inference.structure import inspect_story
 
 
 class GuideProgram:

@@ -1,0 +1,86 @@
+"""How a story is called: its arguments, checked and cast, and the row count that may wait."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from inference.isolation import promote
+
+
+@dataclass(frozen=True)
+class Call:
+    """A story and what it is called with; an omitted argument ``n`` waits for the row count."""
+
+    story: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    counts_rows: bool = False
+
+    @classmethod
+    def bind(cls, story: Callable[..., Any], args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Call:
+        """Check the arguments against the story's signature and cast floats to float64.
+
+        Raises:
+            ValueError: if the story is not callable or cannot be called so.
+        """
+        if not callable(story):
+            raise ValueError(f"story: expected a callable, got {type(story).__name__}.")
+        if not isinstance(args, tuple | list):
+            raise ValueError(
+                f"args: expected a tuple of the story's arguments, got {type(args).__name__}. "
+                f"Write args=(value,) for a single one."
+            )
+        args, kwargs = tree_map(promote, (tuple(args), dict(kwargs or {})))
+        if isinstance(story, torch.nn.Module):
+            story = deepcopy(story)
+            for module in story.modules():
+                module._buffers = {name: promote(b) for name, b in module._buffers.items()}
+        signature = inspect.signature(story.forward if hasattr(story, "forward") else story)
+        try:
+            bound = signature.bind_partial(*args, **kwargs).arguments
+            missing = "n" in signature.parameters and "n" not in bound
+            signature.bind(*args, **({"n": 1} if missing else {}), **kwargs)
+        except TypeError as error:
+            raise ValueError(
+                f"args: {story_name(story)}{signature} cannot be called with {len(args)} positional "
+                f"arguments and keywords {sorted(kwargs)}: {error}."
+            ) from error
+        return cls(story, args, kwargs, missing)
+
+    def with_rows(self, n: int) -> Call:
+        """Return the call with the omitted ``n`` set; unchanged if ``n`` was given."""
+        if not self.counts_rows:
+            return self
+        return Call(self.story, self.args, {**self.kwargs, "n": n}, True)
+
+    @property
+    def takes_rows(self) -> bool:
+        """Whether the story takes the row count as an argument ``n``."""
+        return "n" in self.named_arguments()
+
+    def replace_rows(self, n: int) -> Call:
+        """Return the call with another row count."""
+        named = {**self.named_arguments(), "n": n}
+        return Call(self.story, (), named, self.counts_rows)
+
+    def named_arguments(self) -> dict[str, Any]:
+        """The arguments under the names of the story's signature, defaults left out."""
+        story = self.story
+        signature = inspect.signature(story.forward if hasattr(story, "forward") else story)
+        return dict(signature.bind(*self.args, **self.kwargs).arguments)
+
+    def __call__(self) -> Any:
+        """Run the story."""
+        return self.story(*self.args, **self.kwargs)
+
+
+def story_name(story: Any) -> str:
+    """What to call a story in messages."""
+    return getattr(story, "__name__", type(story).__name__)
