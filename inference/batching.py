@@ -12,6 +12,7 @@ from inference.graphs import trace
 
 _MEMORY = 2**20  # elements of the largest intermediate per chunk: 8 MiB, about a core's cache
 _WORTH_TRACING = 2**23  # elements; a trace costs about .5 s
+_FEW = 16  # draws that are run one by one in less time than a trace takes
 
 
 class Batched:
@@ -36,23 +37,44 @@ class Batched:
         self.cost = cost
         self.chunk = max(1, min(512, _MEMORY // max(1, cost)))
         self.looped = False
+        self._traced: bool | None = None
 
     def __call__(self, draws: Any) -> Any:
         """Evaluate at every draw; the result has a leading axis of draws."""
         leaves, spec = tree_flatten(draws)
         count = leaves[0].shape[0]
         if count * self.cost > _WORTH_TRACING:
-            self._trace(tree_unflatten([x[0] for x in leaves], spec))
-        if not self.looped:
-            try:
-                return torch.vmap(self.function, chunk_size=self.chunk, randomness="error")(draws)
-            except (RuntimeError, NotImplementedError, ValueError):
-                self.looped = True
+            self._trace(draws)
+        result = self._batch(draws)
+        if result is None and count >= _FEW and self._trace(draws):
+            result = self._batch(draws)
+        if result is not None:
+            return result
+        self.looped = True
         results = [self.function(tree_unflatten([x[i] for x in leaves], spec)) for i in range(count)]
         return tree_map(lambda *parts: torch.stack(parts), *results)
 
-    def _trace(self, example: Any) -> None:
+    def _batch(self, draws: Any) -> Any:
+        """All draws at once, or ``None`` where torch cannot batch the program as it stands."""
         try:
-            self.function = trace(self.function, example)
-        except Exception:  # whatever a user's program does that a graph cannot hold
-            self.cost = 0
+            return torch.vmap(self.function, chunk_size=self.chunk, randomness="error")(draws)
+        except (RuntimeError, NotImplementedError, ValueError):
+            return None
+
+    def _trace(self, draws: Any) -> bool:
+        """Replace the function by its graph: traced at the first draw, compared at the last."""
+        if self._traced is None:
+            first, last = (tree_map(lambda x, i=i: x[i], draws) for i in (0, -1))
+            try:
+                graph = trace(self.function, first)
+                self._traced = _agree(graph(last), self.function(last))
+            except Exception:  # whatever a user's program does that a graph cannot hold
+                self._traced = False
+            if self._traced:
+                self.function = graph
+        return self._traced
+
+
+def _agree(one: Any, other: Any) -> bool:
+    pairs = zip(tree_flatten(one)[0], tree_flatten(other)[0], strict=True)
+    return all(torch.allclose(a, b, rtol=1e-8, atol=1e-8, equal_nan=True) for a, b in pairs)

@@ -21,9 +21,9 @@ from torch.func import grad_and_value, vmap
 from inference.batching import Batched
 from inference.bijections import bijection
 from inference.contraction import total_log_prob
-from inference.evidence import Evidence, factorized, mask_elements
+from inference.evidence import Evidence, factorized, require_maskable
 from inference.folding import Folded, Folding, fold
-from inference.graphs import RandomStory, trace
+from inference.graphs import RandomStoryError, trace
 from inference.handlers import Known, Slot, Unknown
 from inference.isolation import isolated
 from inference.structure import Structure
@@ -72,7 +72,7 @@ def plan(structure: Structure, evidence: Mapping[str, Evidence]) -> Plan:
     for name, one in evidence.items():
         if one.complete or not (structure.children(name) - set(dropped)):
             if one.seen is not None:
-                mask_elements(name, sites[name].fn, one.seen)
+                require_maskable(name, sites[name].fn, one.seen)
         elif sites[name].discrete:
             _require_enumerable(structure, name)
             summed.append(name)
@@ -206,7 +206,7 @@ class LogDensity:
             graph = trace(point, fresh[0], inputs)
             with isolated(0):
                 traced = torch.stack([graph(z, inputs) for z in fresh])
-        except RandomStory:
+        except RandomStoryError:
             self.flaw = (
                 "The story draws random numbers outside pyro.sample, so its density is not a function: "
                 "the fit saw one arbitrary draw of them. Make them sample sites."
@@ -227,7 +227,7 @@ class LogDensity:
     def _largest(self, run: Any) -> int:
         total_log_prob(run)
         nodes = [n for n in run.nodes.values() if "unscaled_log_prob" in n]
-        sizes = [n["unscaled_log_prob"].numel() * n["fn"].event_shape.numel() for n in nodes]
+        sizes = [n["unscaled_log_prob"].numel() * torch.Size(n["fn"].event_shape).numel() for n in nodes]
         return max(sizes, default=1)
 
     def log_prob(self, z: Tensor) -> Tensor:

@@ -158,26 +158,39 @@ def factorized_base(fn: Any) -> Any:
     return fn if fn.event_dim == 0 else None
 
 
-def mask_elements(name: str, fn: Any, seen: Tensor, argument: str = "data") -> Any:
-    """Return ``fn`` with only the seen elements counted in its ``log_prob``.
+def require_maskable(name: str, fn: Any, seen: Tensor, argument: str = "data") -> None:
+    """Check that the missing elements of a site can be left out of its density.
 
     Args:
-        name: of the site, for error messages.
-        fn: its distribution, of shape ``seen.shape``.
+        name: of the site.
+        fn: its distribution.
         seen: boolean, in the full shape of the site.
+        argument: what the caller calls the evidence.
 
     Raises:
         ValueError: if part of a joint event is missing and the event does not factorize.
     """
-    rows = seen.flatten(-fn.event_dim) if fn.event_dim else seen.unsqueeze(-1)
-    whole = rows.all(-1) | ~rows.any(-1)
-    if bool(whole.all()):
-        return fn.mask(rows.all(-1))
-    base = factorized_base(fn)
-    if base is None:
+    if factorized(fn):
+        return
+    rows = seen.flatten(-fn.event_dim)
+    partial = rows.any(-1) & ~rows.all(-1)
+    if bool(partial.any()):
         raise ValueError(
-            f"{argument}[{name!r}]: {int((~whole).sum())} events are partly missing, but the elements "
+            f"{argument}[{name!r}]: {int(partial.sum())} events are partly missing, but the elements "
             f"of {type(fn).__name__} are not independent given the rest. Mask whole events, or write "
             f"the site with independent elements (a plate, or .to_event of a univariate distribution)."
         )
+
+
+def mask_elements(fn: Any, seen: Tensor) -> Any:
+    """Return ``fn`` with only the seen elements counted in its ``log_prob``.
+
+    Whole events where the elements of an event are not independent; :func:`require_maskable` has
+    checked that this is enough. Nothing here looks at values, so that it can be traced.
+    """
+    if fn.event_dim == 0:
+        return fn.mask(seen)
+    base = factorized_base(fn) if isinstance(fn, torch.distributions.Independent) else None
+    if base is None:
+        return fn.mask(seen.flatten(-fn.event_dim).all(-1))
     return base.mask(seen).to_event(fn.event_dim)

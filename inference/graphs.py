@@ -14,7 +14,7 @@ from inference.expansion import lift
 from inference.isolation import isolated
 
 
-class RandomStory(ValueError):
+class RandomStoryError(ValueError):
     """A function that was to be traced draws random numbers of its own."""
 
 
@@ -27,7 +27,7 @@ def trace(function: Callable[..., Any], *example: Any) -> fx.GraphModule:
 
     Raises:
         Exception: whatever the function does that a graph cannot hold.
-        RandomStory: if the graph draws random numbers.
+        RandomStoryError: if the graph draws random numbers.
 
     Example:
         >>> import torch
@@ -38,7 +38,7 @@ def trace(function: Callable[..., Any], *example: Any) -> fx.GraphModule:
     with isolated(0):
         graph = make_fx(lambda *inputs: function(*inputs))(*example)
         if any(_random(node) for node in graph.graph.nodes):
-            raise RandomStory("it draws random numbers outside pyro.sample")
+            raise RandomStoryError("it draws random numbers outside pyro.sample")
         if any(_in_place(node) for node in graph.graph.nodes):
             pure = functionalize(lambda *inputs: graph(*inputs), remove="mutations")
             graph = make_fx(lambda *inputs: pure(*inputs))(*example)

@@ -96,7 +96,7 @@ class Known(Messenger):
             if self.resample:
                 value = torch.where(self.seen[name], value, fn.sample().to(value.dtype))
             else:
-                msg["fn"] = mask_elements(name, fn, self.seen[name])
+                msg["fn"] = mask_elements(fn, self.seen[name])
         self._set(msg, value)
 
     @staticmethod

@@ -20,7 +20,7 @@ from inference.batching import Batched
 from inference.calls import Call
 from inference.contraction import row_log_prob, table
 from inference.density import plan
-from inference.evidence import Evidence, as_evidence, factorized, mask_elements
+from inference.evidence import Evidence, as_evidence, factorized, require_maskable
 from inference.fitted import Fit, Particles, run_forward
 from inference.handlers import Known
 from inference.isolation import isolated
@@ -96,7 +96,7 @@ class Question:
             trace = self.run(first)
             function(trace)
             sizes = [
-                n["unscaled_log_prob"].numel() * n["fn"].event_shape.numel()
+                n["unscaled_log_prob"].numel() * torch.Size(n["fn"].event_shape).numel()
                 for n in trace.nodes.values()
                 if "unscaled_log_prob" in n
             ]
@@ -142,6 +142,8 @@ def ask(
     if not new and not evidence:
         return _about_fitted_rows(fit)
     call = fit.structure.call if args is None else Call.bind(fit.structure.call.story, args)
+    if args is None and not evidence:
+        call = replace(call, counts_rows=False)  # as many rows as it was called with
     local = {n: e for n, e in evidence.items() if n not in fit.global_sites}
     structure, checked = inspect_rows(call, evidence, argument, counting=local, override=True)
     rows = next((p for s in structure.sites.values() for p in s.plates if _is_rows(p, fit)), None)
@@ -236,11 +238,11 @@ def _assign(
         if one.seen is not None and structure.children(name) & relevant:
             half.append(name)
         elif one.seen is not None:
-            mask_elements(name, sites[name].fn, one.seen, "given")
+            require_maskable(name, sites[name].fn, one.seen, "given")
     for name in half:
         seen = evidence[name].seen
         if seen is not None and not sites[name].enumerable and not factorized(sites[name].fn):
-            mask_elements(name, sites[name].fn, seen, "given")
+            require_maskable(name, sites[name].fn, seen, "given")
     simulated = {n for n in [*unknown, *half] if not sites[n].enumerable}
     upstream = structure.ancestors(simulated)
     simulated |= {n for n in [*unknown, *half] if n in upstream and n not in asked}

@@ -120,7 +120,8 @@ class Structure:
 
     def leaves(self) -> list[str]:
         """Sample sites on which nothing depends: what the story is about when nothing was seen."""
-        parents = set().union(*(s.parents for s in self.sites.values())) if self.sites else set()
+        children = [s for s in self.sites.values() if s.kind != "deterministic"]
+        parents = set().union(*(s.parents for s in children)) if children else set()
         return [name for name in self.sample_sites if name not in parents]
 
 

@@ -1,0 +1,179 @@
+"""The command ``ppl``: list and run experiments, check a story, fit one to data."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from experiments.report.errors import InputError
+from experiments.report.launch import INTERRUPTED, OneLineParser, launch, positive
+from experiments.report.script import beside, scan
+from experiments.report.versions import own_version
+
+__all__ = ["main"]
+
+EXAMPLES = """\
+examples:
+  ppl list                                        the experiments, one line each
+  ppl run bayes_inversion --seed 1                writes results/bayes_inversion/report.html
+  ppl run bayes_inversion --smoke                 the same with tiny settings, in seconds
+  ppl run my_experiment.py --out runs             a script of your own
+  ppl check my_model.py:story --args '[100]'      is this story well formed?
+  ppl fit my_model.py:story --data data.npz       fit it without writing a script
+
+exit status:
+  0  done; all claims met, story well formed, or posterior trusted
+  1  a claim is not met (run), or the story is not well formed (check)
+  2  the input cannot be used; one line says why
+  3  the posterior is not to be trusted (fit)
+"""
+
+STORY_HELP = """\
+file.py:story or package.module:story; without :story, the one that bears its file's name"""
+
+ARGS_HELP = """\
+what the story is called with, as JSON: a list by position, '[100]', or an object by name,
+'{"n": 100}'; lists inside become tensors; an argument n that is left out is the row count"""
+
+FIT_NOTES = """\
+DATA.npz, as numpy.savez writes it, holds arrays by name:
+  - one that bears the name of a sample site is that site's data;
+  - NAME__mask, booleans of the shape of NAME, marks missing values: True is missing
+    (npz files cannot hold masked arrays);
+  - one that bears the name of an argument of the story (covariates, say) is passed to it.
+Rows are the first axis.
+
+It writes OUT/fit_STORY/: report.html, the posterior for inference.load (posterior/), STORY.nc for
+ArviZ, tables, versions. An earlier run there is kept, renamed.
+
+exit status: 0 if the posterior is trusted, 3 if it was fitted but is not to be trusted, 2 if the
+input cannot be used.
+"""
+
+CHECK_NOTES = """\
+It runs the story a few times and prints its sites (kind, distribution, plates, batch | event shape,
+support), what may not be meant, and whether density and gradients are finite at draws of the
+prior. EXAMPLE = (args, data) beside the story is used unless --args is given. OUT/check_STORY/ gets
+a prior predictive figure and a report.
+
+exit status: 0 if the story is well formed, 1 if it is not, 2 if the input cannot be used.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``ppl``; the exit status is returned (``--help`` and ``--version`` raise SystemExit)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(argv)
+    except InputError as error:
+        print(f"ppl: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ppl: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _dispatch(argv: list[str]) -> int:
+    parser = _parser()
+    options, rest = parser.parse_known_args(argv)
+    if options.command == "run":
+        return _run(options, rest)
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if options.command == "list":
+        return _list()
+    # Torch is loaded here and not before: help, version and list answer at once.
+    if options.command == "check":
+        from experiments.commands.check_command import check_command
+
+        return check_command(options, ["ppl", *argv])
+    if options.command == "fit":
+        from experiments.commands.fit import fit_command
+
+        return fit_command(options, ["ppl", *argv])
+    parser.print_help()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    style = argparse.RawDescriptionHelpFormatter
+    parser = OneLineParser(
+        prog="ppl",
+        description="Probabilistic programs, fitted, asked and laid beside the truth.",
+        epilog=EXAMPLES,
+        formatter_class=style,
+    )
+    parser.add_argument("--version", action="version", version=f"ppl {own_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=OneLineParser)
+    commands.add_parser("list", help="the experiments, one line each")
+    run = commands.add_parser(
+        "run",
+        add_help=False,
+        help="run an experiment, by name or file",
+        usage="ppl run NAME|FILE.py [--seed N] [--out DIR] [--smoke] [its own flags]",
+        description="Run an experiment. `ppl run NAME --help` shows its own flags too.",
+    )
+    run.set_defaults(parser=run)
+    run.add_argument("experiment", metavar="NAME|FILE", nargs="?", help="see ppl list")
+    run.add_argument("--seed", metavar="N", help="seed of all randomness (default 0)")
+    run.add_argument("--out", metavar="DIR", help="write DIR/NAME/ (default results)")
+    run.add_argument("--smoke", action="store_true", help="tiny settings, claims are not judged")
+    run.add_argument("-h", "--help", action="store_true", help="show this, or its own flags too")
+    check = commands.add_parser(
+        "check",
+        help="is a story well formed, and what does it imply?",
+        epilog=CHECK_NOTES,
+        formatter_class=style,
+    )
+    fit = commands.add_parser("fit", help="fit a story to data", epilog=FIT_NOTES, formatter_class=style)
+    _story_flags(check)
+    _story_flags(fit)
+    fit.add_argument("--data", type=Path, required=True, metavar="DATA.npz", help="see below")
+    fit.add_argument("--guide", default="auto", help="a rung of the ladder (default auto)")
+    fit.add_argument("--draws", type=positive, default=1000, help="per restart (default 1000)")
+    fit.add_argument("--restarts", type=positive, default=4, help="independent fits (default 4)")
+    return parser
+
+
+def _story_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("story", metavar="FILE:STORY", help=STORY_HELP)
+    parser.add_argument("--args", metavar="JSON", help=ARGS_HELP)
+    parser.add_argument("--seed", type=int, default=0, help="seed of all randomness (default 0)")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="where to write (default results)")
+    parser.set_defaults(smoke=False)
+
+
+def _list() -> int:
+    scripts = scan()
+    width = max((len(script.name) for script in scripts), default=0)
+    for script in scripts:
+        print(f"{script.name:<{width}}  {script.question}")
+    return 0
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    name = options.experiment
+    if name is None and options.help:
+        options.parser.print_help()
+        return 0
+    if name is None:
+        raise InputError("run: expected an experiment, by name (see ppl list) or file")
+    flags = [f"--{flag}={value}" for flag in ("seed", "out") if (value := getattr(options, flag))]
+    flags += [f"--{flag}" for flag in ("smoke", "help") if getattr(options, flag)]
+    flags += rest
+    if name.endswith(".py"):
+        with beside(Path(name)):
+            return launch(name, flags, prog=f"ppl run {name}")
+    names = [script.name for script in scan()]
+    if name not in names:
+        close = get_close_matches(name, names, 1)
+        hint = f"did you mean {close[0]}?" if close else "ppl list shows them all"
+        raise InputError(f"no experiment {name}; {hint}")
+    return launch(f"experiments.{name}", flags, prog=f"ppl run {name}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""What ``ppl check`` and ``ppl fit`` do with a story in a file."""

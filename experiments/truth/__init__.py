@@ -1,0 +1,1 @@
+"""Data sets and known laws, one per file. Everything random is seeded."""
