@@ -27,11 +27,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from experiments import _bayes_inversion_figures as figures
-from experiments._bayes_inversion_peer import (
-    discriminative_peer,
-    peer_half_seen,
-    peer_probabilities,
-)
+from experiments._bayes_inversion_peer import discriminative_peer, peer_half_seen, peer_probabilities
 from experiments._bayes_inversion_truth import estimated_against_exact, estimated_against_true
 from experiments.compare.classification import (
     accuracy,
@@ -90,15 +86,18 @@ def main(run: Run) -> None:
 
 
 def few(digits: Digits) -> Digits:
-    """Keep as many digits as a smoke run can use."""
-    (x, y), (test_x, test_y) = digits
-    return Digits(Images(x[:300], y[:300]), Images(test_x[:120], test_y[:120]))
+    """Keep as many of every digit as a smoke run can use."""
+    kept = []
+    for (x, y), rows in zip(digits, (25, 8), strict=True):
+        first = torch.cat([(y == digit).nonzero()[:rows, 0] for digit in range(DIGITS)])
+        kept.append(Images(x[first], y[first]))
+    return Digits(*kept)
 
 
 def effort(run: Run) -> dict[str, Any]:
     """Return what the fit may spend."""
     if run.smoke:
-        return {"draws": 50, "restarts": 2}
+        return {"draws": 25, "restarts": 2}
     return {"draws": run.options.draws, "restarts": run.options.restarts}
 
 

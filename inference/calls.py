@@ -56,9 +56,7 @@ class Call:
 
     def with_rows(self, n: int) -> Call:
         """Return the call with the omitted ``n`` set; unchanged if ``n`` was given."""
-        if not self.counts_rows:
-            return self
-        return Call(self.story, self.args, {**self.kwargs, "n": n}, True)
+        return self.replace_rows(n) if self.counts_rows else self
 
     @property
     def takes_rows(self) -> bool:
@@ -67,14 +65,23 @@ class Call:
 
     def replace_rows(self, n: int) -> Call:
         """Return the call with another row count."""
-        named = {**self.named_arguments(), "n": n}
-        return Call(self.story, (), named, self.counts_rows)
+        bound = self._signature.bind_partial(*self.args, **self.kwargs)
+        bound.arguments["n"] = n
+        return Call(self.story, bound.args, bound.kwargs, self.counts_rows)
+
+    def with_args(self, args: tuple[Any, ...]) -> Call:
+        """Return the call with other positional arguments; keywords stay, but for a counted ``n``."""
+        replaced = set(list(self._signature.parameters)[: len(args)])
+        replaced |= {"n"} if self.counts_rows else set()
+        return Call.bind(self.story, args, {k: v for k, v in self.kwargs.items() if k not in replaced})
 
     def named_arguments(self) -> dict[str, Any]:
         """The arguments under the names of the story's signature, defaults left out."""
-        story = self.story
-        signature = inspect.signature(story.forward if hasattr(story, "forward") else story)
-        return dict(signature.bind(*self.args, **self.kwargs).arguments)
+        return dict(self._signature.bind(*self.args, **self.kwargs).arguments)
+
+    @property
+    def _signature(self) -> inspect.Signature:
+        return inspect.signature(self.story.forward if hasattr(self.story, "forward") else self.story)
 
     def __call__(self) -> Any:
         """Run the story."""

@@ -159,6 +159,15 @@ def _weight_reasons(replicates: Sequence[Replicate]) -> list[str]:
     return reasons
 
 
+def missed_mode(share: float) -> str:
+    """The reason to give when fresh starts find a mode that no restart found."""
+    return (
+        f"A fresh start found a mode that no restart had found; it holds about {share:.0%} of the "
+        f"posterior's mass, and the draws have none of it. Where modes are copies of one another "
+        f"(the labels of a mixture, a sign), make the story tell them apart, by an ordered site, say."
+    )
+
+
 def _restart_reasons(replicates: Sequence[Replicate], rhat: float | None, limit: float) -> list[str]:
     if rhat is None:
         return ["There is a single restart, so nothing was compared. Use restarts=2 or more."]

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 import torch
 
 from inference.calls import Call
-from inference.certificate import Certificate, verdict
+from inference.certificate import Certificate, missed_mode, verdict
 from inference.density import LogDensity
 from inference.evidence import as_evidence
 from inference.fitted import Fit
 from inference.guides import full_rank, mean_field, rungs
 from inference.guides.gaussian import Gaussian
 from inference.isolation import one_thread
+from inference.modes import MISSED, missed_mass
 from inference.posterior import Posterior
 from inference.progress import Progress
 from inference.structure import Structure, inspect_rows
@@ -105,6 +107,8 @@ def fit(
         flaws=[density.flaw] if density.flaw else [],
         notes=[f"{density.note}; plain Pyro was used, draw by draw." for _ in [0] if density.note],
     )
+    if certificate.trusted:
+        certificate = _challenge(certificate, density, [g.guide for g in guides], seed)
     best = max(guides, key=lambda g: g.elbo)
     return _posterior(density, replicates, certificate, best.guide, history)
 
@@ -164,6 +168,18 @@ def _restarts(
             replicates.append(check(density, fitted.guide, fitted.elbo, draws, generator))
             bar.restart_done()
     return guides, replicates, bar.history
+
+
+def _challenge(
+    certificate: Certificate, density: LogDensity, guides: list[Gaussian], seed: int
+) -> Certificate:
+    """Withdraw trust if fresh starts find a mode that the restarts missed."""
+    generator = torch.Generator().manual_seed(_mix(seed, -2))
+    with one_thread():
+        share = missed_mass(density, guides, certificate.log_evidence or 0.0, generator)
+    if share <= MISSED:
+        return certificate
+    return replace(certificate, trusted=False, reasons=(missed_mode(share),))
 
 
 def _mix(seed: int, restart: int) -> int:

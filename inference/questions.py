@@ -17,15 +17,15 @@ from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
 from inference.batching import Batched
-from inference.calls import Call
 from inference.contraction import row_log_prob, table
-from inference.density import plan
 from inference.evidence import Evidence, as_evidence, factorized, require_maskable
 from inference.fitted import Fit, Particles, run_forward
 from inference.handlers import Known
 from inference.isolation import isolated
+from inference.plan import plan
 from inference.structure import Plate, Structure, inspect_rows
 
+_DISCRETE = 4000  # draws of global discrete sites where nothing continuous was unknown
 _SIMULATED = 1000  # global draws that are kept when local continuous sites must be simulated
 
 
@@ -56,8 +56,17 @@ class Question:
 
     @property
     def counted(self) -> set[str]:
-        """Sites whose density is the answer: evidence in new rows, and what is summed out."""
-        return {n for n in self.evidence if n not in self.particles} | set(self.summed)
+        """Sites whose density is the answer: what was seen, and what is summed out."""
+        seen = {n for n in self.evidence if n not in self.particles or n in self.seen}
+        if not self.new:
+            seen |= {n for n, s in self.structure.sample_sites.items() if s.observed}
+        return seen | set(self.summed)
+
+    @property
+    def _beside(self) -> set[str]:
+        """Known latent sites that depend on summed-out ones, and so tell of them."""
+        hidden = set(self.summed)
+        return {n for n in self.particles if hidden & self.structure.ancestors([n])}
 
     def shared_plates(self, names: Collection[str] = ()) -> list[Plate]:
         """The plates that the counted and simulated sites (and ``names``) share, outermost first."""
@@ -104,11 +113,20 @@ class Question:
 
     def log_rows(self, plates: list[Plate]) -> Tensor:
         """Log density of the counted sites, per draw and per row: (draws, *plate sizes), in nats."""
-        return self.map(lambda trace: row_log_prob(trace, self.counted, plates))
+        beside, hidden = self._beside, set(self.summed)
+
+        def one(trace: Any) -> Tensor:
+            total = row_log_prob(trace, self.counted | beside, plates)
+            if not beside:
+                return total
+            known = row_log_prob(trace, hidden | beside, plates)  # what is known is no answer
+            return total - known + row_log_prob(trace, hidden, plates)
+
+        return self.map(one)
 
     def tables(self, site: str, particles: Particles | None = None) -> Tensor:
         """Log conditional probabilities of a summed-out site: (draws, *site shape, categories)."""
-        counted = self.counted | set(self.evidence)
+        counted = self.counted | set(self.evidence) | self._beside
         return self.map(lambda trace: table(trace, counted, site), particles)
 
 
@@ -141,10 +159,10 @@ def ask(
     new = args is not None or any(n not in fit.global_sites for n in evidence) or fit.prior_draws > 0
     if not new and not evidence:
         return _about_fitted_rows(fit)
-    call = fit.structure.call if args is None else Call.bind(fit.structure.call.story, args)
-    if args is None and not evidence:
-        call = replace(call, counts_rows=False)  # as many rows as it was called with
     local = {n: e for n, e in evidence.items() if n not in fit.global_sites}
+    call = fit.structure.call if args is None else fit.structure.call.with_args(args)
+    if args is None:  # the rows that are given are counted; without any, as many as it was called with
+        call = replace(call, counts_rows=bool(local) and call.takes_rows)
     structure, checked = inspect_rows(call, evidence, argument, counting=local, override=True)
     rows = next((p for s in structure.sites.values() for p in s.plates if _is_rows(p, fit)), None)
     particles = _global_particles(fit, structure, checked, argument)
@@ -198,7 +216,8 @@ def _global_particles(
     found = {n: v for n, v in fit.particles().items() if n in wanted}
     missing = [n for n in wanted if n not in found]
     if missing:
-        drawn = draw_discrete(_about_fitted_rows(fit), fit.particles(), fit.seed)
+        known = fit.particles() or {"": torch.zeros(_DISCRETE)}
+        drawn = draw_discrete(_about_fitted_rows(fit), known, fit.seed)
         found.update({n: v for n, v in drawn.items() if n in missing})
     return found
 
@@ -245,7 +264,7 @@ def _assign(
             require_maskable(name, sites[name].fn, seen, "given")
     simulated = {n for n in [*unknown, *half] if not sites[n].enumerable}
     upstream = structure.ancestors(simulated)
-    simulated |= {n for n in [*unknown, *half] if n in upstream and n not in asked}
+    simulated |= {n for n in [*unknown, *half] if n in upstream}
     summed = tuple(n for n in [*unknown, *half] if n not in simulated)
     dropped = tuple(n for n in sites if n not in relevant and n not in evidence and n not in particles)
     order = tuple(n for n in sites if n in simulated)
