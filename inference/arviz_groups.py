@@ -51,7 +51,7 @@ def collect(
         filled["log_likelihood"] = _log_likelihood(fit, question, shape, log_likelihood)
         filled["log_prior"] = _log_prior(fit, question, shape)
         filled["sample_stats"] = _sample_stats(fit)
-        filled["posterior_predictive"] = _posterior_predictive(fit, predictive)
+        filled["posterior_predictive"] = _posterior_predictive(fit, shape, predictive)
         filled.update(_prior_groups(fit, predictive))
         filled["observed_data"] = _observed(fit)
     filled["constant_data"] = _constants(fit)
@@ -114,13 +114,20 @@ def _sample_stats(fit: Fit) -> Group:
     return stats
 
 
-def _posterior_predictive(fit: Fit, count: int) -> Group:
-    """Every observed site drawn anew for the fitted rows; (1, predictive, *site shape)."""
+def _posterior_predictive(fit: Fit, shape: Any, count: int) -> Group:
+    """Every observed site drawn anew for the fitted rows; (1, predictive, *site shape).
+
+    One for each posterior draw, with its chains, where as many are asked for.
+    """
     if not count:
         return {}
     names = list(fit.observed)
-    drawn = generate(fit, ask(fit, None, None, names), names, count, fit.seed)
-    return {name: value[None].numpy() for name, value in drawn.items()}
+    chains, draws = shape
+    every = count >= chains * draws
+    count = chains * draws if every else count
+    drawn = generate(fit, ask(fit, None, None, names), names, count, fit.seed, in_order=every)
+    leading = shape if every else (1, count)
+    return {name: value.reshape(*leading, *value.shape[1:]).numpy() for name, value in drawn.items()}
 
 
 def _prior_groups(fit: Fit, count: int) -> dict[str, Group]:

@@ -93,10 +93,10 @@ def row_log_prob(trace: Any, names: Collection[str], rows: Sequence[Plate]) -> T
     sites = _factors(trace, names)
     shape = [plate.size for plate in rows]
     if not any("_enumerate_dim" in site["infer"] for site in sites):
-        parts = [_to_rows(_unscaled(site), rows) for site in sites]
+        parts = [_to_rows(_unscaled(site), rows, site) for site in sites]
     else:
         tree, dims, plain, _ = _plated_factors(trace, sites)
-        parts = [_to_rows(_unscaled(site), rows) for site in plain]
+        parts = [_to_rows(_unscaled(site), rows, site) for site in plain]
         keep = {trace.plate_to_symbol[p.name] for p in rows if p.size > 1}
         with shared_intermediates() as cache:
             ring = LogRing(cache)
@@ -141,16 +141,20 @@ def _unscaled(site: Any) -> Tensor:
     return torch.zeros_like(log_p) if mask is False else log_p
 
 
-def _to_rows(value: Tensor, rows: Sequence[Plate]) -> Tensor:
-    """Sum a tensor in plate dimensions down to the given plates, outermost first."""
-    keep = {plate.dim for plate in rows}
+def _to_rows(value: Tensor, rows: Sequence[Plate], site: Any = None) -> Tensor:
+    """Sum a tensor in plate dimensions down to the given plates, outermost first.
+
+    A site may lie in another plate at the same dimension as one of the rows': that is summed too.
+    """
+    own = {p.name for p in rows} if site is None else {f.name for f in site["cond_indep_stack"]}
+    keep = {plate.dim for plate in rows if plate.name in own}
     others = [d for d in range(-value.dim(), 0) if d not in keep]
     if others:
         value = value.sum(others, keepdim=True)
     if rows:
         deepest = -rows[0].dim
         value = value.reshape((1,) * max(0, deepest - value.dim()) + value.shape)
-    index = [d % value.dim() for d in sorted(keep)] if value.dim() else []
+    index = [d % value.dim() for d in sorted(plate.dim for plate in rows)] if value.dim() else []
     return value.permute(index + [d for d in range(value.dim()) if d not in index]).reshape(
         [value.shape[d] for d in index]
     )

@@ -8,7 +8,7 @@ draw by draw: slower, and said in ``LogDensity.note``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -25,7 +25,7 @@ from inference.folding import Folded, Folding, fold
 from inference.graphs import RandomStoryError, trace
 from inference.handlers import Known, Slot, Unknown
 from inference.isolation import isolated
-from inference.plan import plan
+from inference.plan import enumerating, plan
 from inference.structure import Structure
 
 _AGREEMENT = 1e-8  # of the graph with plain Pyro, relative; float64 sums of 1e6 terms stay below it
@@ -124,7 +124,8 @@ class LogDensity:
     def _trace(self) -> None:
         with isolated(0):
             fresh = torch.rand(3, self.size) * 2 - 1
-            plain = torch.stack([self._point(z, self.data) for z in fresh])
+            with enumerating(self.plan.summed):
+                plain = torch.stack([self._point(z, self.data) for z in fresh])
             self._cost = self._largest(self._run(fresh[0], self.data)[0])
         if self.folded is not None and self._adopt(self._folded_point, self.folded.inputs, fresh, plain):
             with isolated(0):
@@ -140,6 +141,7 @@ class LogDensity:
             graph = trace(point, fresh[0], inputs)
             with isolated(0):
                 traced = torch.stack([graph(z, inputs) for z in fresh])
+                _, batched = _gradient(graph)(fresh, inputs)
         except RandomStoryError:
             self.flaw = (
                 "The story draws random numbers outside pyro.sample, so its density is not a function: "
@@ -149,13 +151,13 @@ class LogDensity:
         except Exception as error:  # whatever a user's program does that a graph cannot hold
             self.note = f"the story could not be traced ({_first_line(error)})"
             return False
-        gap = (traced - plain).abs()
-        same = (gap <= _AGREEMENT * (1 + plain.abs())) | (traced == plain)
+        gap = torch.maximum((traced - plain).abs(), (batched - plain).abs())
+        same = (gap <= _AGREEMENT * (1 + plain.abs())) | ((traced == plain) & (batched == plain))
         if not bool(same.all()) and bool(torch.isfinite(plain).any()):
             self.note = f"the traced graph differs from plain Pyro by {gap.max().item():.3g} nats"
             return False
         self._graph, self._inputs = graph, inputs
-        self._gradient = vmap(grad_and_value(_plain_function(graph)), in_dims=(0, None))
+        self._gradient = _gradient(graph)
         return True
 
     def _largest(self, run: Any) -> int:
@@ -247,9 +249,9 @@ class LogDensity:
             return Batched(one, self._cost)(z)
 
 
-def _plain_function(graph: Any) -> Callable[[Tensor, Any], Tensor]:
-    """A graph as a function, which is what torch's transforms expect."""
-    return lambda z, inputs: graph(z, inputs)
+def _gradient(graph: Any) -> Any:
+    """Gradient and value of a graph of one point, at many points."""
+    return vmap(grad_and_value(lambda z, inputs: graph(z, inputs)), in_dims=(0, None))
 
 
 def _first_line(error: Exception) -> str:

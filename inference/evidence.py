@@ -81,7 +81,7 @@ def _tensor(name: str, raw: Any, argument: str) -> Tensor:
         array = np.asarray(raw)
         if array.dtype.kind not in "fiub":
             raise ValueError(f"{argument}[{name!r}]: expected numbers, got an array of dtype {array.dtype}.")
-        value = torch.from_numpy(np.array(array))
+        value = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
     return value.double() if value.is_floating_point() else value
 
 

@@ -14,8 +14,18 @@ from inference.questions import Question, draw_discrete
 from inference.structure import Plate
 
 
-def generate(fit: Fit, question: Question, sites: Sequence[str], count: int, seed: int) -> dict[str, Tensor]:
+def generate(
+    fit: Fit,
+    question: Question,
+    sites: Sequence[str],
+    count: int,
+    seed: int,
+    *,
+    in_order: bool = False,
+) -> dict[str, Tensor]:
     """Draw ``count`` values of every site; each (count, *site shape).
+
+    ``in_order`` uses the posterior draws one after another, so that value i belongs to draw i.
 
     Without informative evidence one draw of the unknowns serves a whole sample. With it, rows are
     separate questions: every row takes a draw of the unknowns with chance proportional to the density of
@@ -24,7 +34,7 @@ def generate(fit: Fit, question: Question, sites: Sequence[str], count: int, see
     generator = torch.Generator().manual_seed(seed)
     if _informative(question):
         return _row_by_row(fit, question, sites, count, generator)
-    index = _choose(question.draws, count, generator)
+    index = torch.arange(count) if in_order else _choose(question.draws, count, generator)
     particles = {n: v[index] for n, v in question.particles.items()}
     return _forward(fit, question, particles, sites, count, int(_seed(generator)))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -75,3 +76,23 @@ def _require_enumerable(structure: Structure, name: str) -> None:
             f"or Binomial with one total, without .to_event), got a latent "
             f"{type(site.fn).__name__}. Give it in data, or sum it out in the story."
         )
+
+
+@contextmanager
+def enumerating(summed: Collection[str]) -> Iterator[None]:
+    """Name the sites that are summed out when a run fails on holding all of their values at once.
+
+    Raises:
+        ValueError: in place of a ``RuntimeError`` of torch, if there are such sites.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not summed:
+            raise
+        raise ValueError(
+            f"story: it could not be run with {', '.join(map(repr, summed))} summed out, when such a site "
+            f"holds all its values at once, in a dimension to the left ({str(error).splitlines()[0]}). Use "
+            f"its value in tensor operations only (indexing, torch.where), not in Python branches, .item() "
+            f"or assignments in place; or give it in data."
+        ) from error

@@ -163,8 +163,10 @@ class Posterior:
                 f"{type(target.fn).__name__}. For its density, use log_prob; for draws, sample."
             )
         question = ask(self._fit, given, args, [site], seed=seed, enumerate_targets=True)
-        if site not in question.summed:
+        if site in question.simulated:
             return _tabulated(self._fit, question, site, given, args, seed)
+        if site in question.particles:
+            return _by_draws(question, site)
         tables = question.tables(site)
         if not question.new or not _weighted(question):
             return tables.exp().mean(0)
@@ -210,7 +212,8 @@ class Posterior:
             raise ValueError(f"values: {sorted(overlap)[0]!r} is in given too, expected one of them.")
         _refuse_globals(self._fit, values)
         question = ask(self._fit, {**(given or {}), **values}, args, (), "values", seed)
-        plates = question.shared_plates()
+        shared = [n for n in given or {} if n in self._fit.global_sites]
+        plates = question.shared_plates(without=shared)
         result, error = _log_mean(question.log_rows(plates))
         if given:
             below = ask(self._fit, given, args, (), "given", seed)
@@ -239,7 +242,8 @@ class Posterior:
         Args:
             coords: dimension name -> labels.
             dims: site name -> names of its dimensions; plates name theirs by default.
-            predictive: draws in the predictive groups, in all; 0 leaves them out.
+            predictive: draws in the predictive groups, in all; 0 leaves them out. With as many as
+                there are posterior draws, each belongs to its draw, as ``az.plot_loo_pit`` needs.
             log_likelihood: "joint" (one variable: each row's joint density, so that ``az.loo`` and
                 ``az.compare`` just run) or "sites" (one variable per observed site).
         """
@@ -284,6 +288,7 @@ def _align(log_w: Tensor, plates: list[Any], question: Question, site: str) -> T
 def _tabulated(fit: Fit, question: Question, site: str, given: Any, args: Any, seed: int) -> Tensor:
     """A site on which simulated sites depend: condition on each of its values in turn."""
     target = question.structure.sites[site]
+    known = question.evidence.get(site)
     columns = []
     for value in target.fn.enumerate_support(expand=False).reshape(-1):
         assumed = {**(given or {}), site: torch.full(target.shape, float(value)).to(value.dtype)}
@@ -294,8 +299,18 @@ def _tabulated(fit: Fit, question: Question, site: str, given: Any, args: Any, s
                 f"site: {site!r} has shape {tuple(target.shape)}, but what depends on it is simulated "
                 f"for whole rows of shape {tuple(log_p.shape)}; its probabilities cannot be told apart."
             )
+        if known is not None and known.seen is not None:
+            log_p = torch.where(known.seen & (known.value != value), -math.inf, log_p)
         columns.append(log_p)
     return torch.stack(columns, -1).softmax(-1)
+
+
+def _by_draws(question: Question, site: str) -> Tensor:
+    """A global discrete site in the light of new rows: the weighted share of the draws at each value."""
+    log_w = question.log_rows([]) if question.counted else torch.zeros(question.draws)
+    drawn, fn = question.particles[site], question.structure.sites[site].fn
+    hits = drawn[..., None] == fn.enumerate_support(expand=False).reshape(-1)
+    return torch.tensordot(log_w.double().softmax(0), hits.double(), 1)
 
 
 def _refuse_globals(fit: Fit, values: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from inference.evidence import Evidence, as_evidence, factorized, require_maskab
 from inference.fitted import Fit, Particles, run_forward
 from inference.handlers import Known
 from inference.isolation import isolated
-from inference.plan import plan
+from inference.plan import enumerating, plan
 from inference.structure import Plate, Structure, inspect_rows
 
 _DISCRETE = 4000  # draws of global discrete sites where nothing continuous was unknown
@@ -68,9 +68,9 @@ class Question:
         hidden = set(self.summed)
         return {n for n in self.particles if hidden & self.structure.ancestors([n])}
 
-    def shared_plates(self, names: Collection[str] = ()) -> list[Plate]:
+    def shared_plates(self, names: Collection[str] = (), without: Collection[str] = ()) -> list[Plate]:
         """The plates that the counted and simulated sites (and ``names``) share, outermost first."""
-        involved = [*self.counted, *self.simulated, *names]
+        involved = [n for n in [*self.counted, *self.simulated, *names] if n not in without]
         plates: list[Plate] | None = None
         for name in involved:
             own = {p.name for p in self.structure.sites[name].plates}
@@ -102,8 +102,9 @@ class Question:
         chosen = {**chosen, "": torch.zeros(count)}
         with isolated(0):
             first = {n: v[0] for n, v in chosen.items()}
-            trace = self.run(first)
-            function(trace)
+            with enumerating(self.summed):
+                trace = self.run(first)
+                function(trace)
             sizes = [
                 n["unscaled_log_prob"].numel() * torch.Size(n["fn"].event_shape).numel()
                 for n in trace.nodes.values()
@@ -273,7 +274,7 @@ def _assign(
 
 def _simulate(question: Question, seed: int) -> Question:
     """Extend every draw by values of the simulated sites from their prior."""
-    count = min(question.draws, _SIMULATED)
+    count = min(question.draws, _SIMULATED) if question.particles else _SIMULATED
     keep = torch.linspace(0, question.draws - 1, count).round().long()
     particles = {n: v[keep] for n, v in question.particles.items()}
     columns: dict[str, list[Tensor]] = {n: [] for n in question.simulated}

@@ -25,6 +25,7 @@ from inference.bijections import bijection
 from inference.calls import Call, story_name
 from inference.evidence import Evidence, fit_to_site
 from inference.isolation import isolated
+from inference.marks import Reads
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,14 @@ class _Prototype(Messenger):
         super().__init__()
         self.evidence, self.argument, self.override = evidence, argument, override
         self.checked: dict[str, Evidence] = {}
+        self.reads, self.control = Reads(), dict[str, frozenset[str]]()
 
     def _pyro_sample(self, msg: Any) -> None:
+        self.control[msg["name"]] = before = self.reads.names
+        self._supply(msg)
+        self.reads.names = before  # what drawing a value reads is no choice of the story's
+
+    def _supply(self, msg: Any) -> None:
         if site_is_subsample(msg) or msg["infer"].get("_deterministic"):
             return
         name, fn = msg["name"], msg["fn"]
@@ -195,12 +202,12 @@ def inspect_story(
     evidence = evidence or {}
     prototype = _Prototype(evidence, argument, override)
     with isolated(seed):
-        with TrackProvenance(), prototype:
-            trace = poutine.trace(call).get_trace()
+        with TrackProvenance(), prototype, prototype.reads:
+            trace = _run_once(call)
         sites: dict[str, Site] = {}
         for name, msg in trace.nodes.items():
             if msg["type"] == "sample" and not site_is_subsample(msg):
-                sites[name] = _site(name, msg, set(sites))
+                sites[name] = _site(name, msg, set(sites), prototype.control.get(name, frozenset()))
             elif msg["type"] == "sample":
                 _reject_subsampling(name, msg)
         params = tuple(n for n, msg in trace.nodes.items() if msg["type"] == "param")
@@ -216,7 +223,18 @@ def inspect_story(
     return Structure(call, sites, params, max(nesting, batch)), prototype.checked
 
 
-def _site(name: str, msg: Any, earlier: set[str]) -> Site:
+def _run_once(call: Call) -> Any:
+    """Trace the story; an error of ours comes without the table of shapes that Pyro appends."""
+    try:
+        return poutine.trace(call).get_trace()
+    except ValueError as error:
+        message = str(error).split("\nTrace Shapes:")[0]
+        if message == str(error):
+            raise
+        raise type(error)(message) from error.__cause__
+
+
+def _site(name: str, msg: Any, earlier: set[str], control: frozenset[str]) -> Site:
     kind = "sample"
     if msg["infer"].get("_deterministic"):
         kind = "deterministic"
@@ -228,12 +246,14 @@ def _site(name: str, msg: Any, earlier: set[str]) -> Site:
         parents = get_provenance(msg["value"])
     else:
         try:
-            parents = get_provenance(msg["fn"].log_prob(msg["value"]))
+            with Reads() as reads:
+                parents = get_provenance(msg["fn"].log_prob(msg["value"])) | reads.names
         except Exception:  # a density that refuses marked tensors: assume it depends on all before
             parents = frozenset(earlier)
     value = detach_provenance(msg["value"])
     fn = _plain(msg["fn"])
-    return Site(name, kind, fn, value, plates, parents - {name}, bool(msg["is_observed"]))
+    parents = (parents | control) - {name}
+    return Site(name, kind, fn, value, plates, parents, bool(msg["is_observed"]))
 
 
 def _plain(fn: Any) -> Any:

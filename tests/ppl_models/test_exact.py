@@ -1,0 +1,81 @@
+"""Closed-form posteriors against their own joint densities, for every story that has one."""
+
+import importlib
+import pkgutil
+
+import pytest
+import torch
+from pyro import poutine
+
+import ppl_models
+from inference.calls import Call
+from inference.isolation import isolated
+
+MODULES = [
+    module
+    for found in pkgutil.iter_modules(ppl_models.__path__)
+    if hasattr(module := importlib.import_module(f"ppl_models.{found.name}"), "exact")
+]
+
+
+@pytest.fixture(params=MODULES, ids=[m.__name__.rpartition(".")[2] for m in MODULES], scope="module")
+def module(request):
+    return request.param
+
+
+def exact(module, given=None):
+    args, data = module.EXAMPLE
+    with isolated():
+        return module.exact(data, *args, given=given or {})
+
+
+def log_joint(module, theta):
+    args, data = module.EXAMPLE
+    story = getattr(module, module.__name__.rpartition(".")[2])
+    with isolated(0):
+        known = poutine.condition(Call.bind(story, args), {**data, **theta})
+        return poutine.trace(known).get_trace().log_prob_sum()
+
+
+def draw(module, seed):
+    """A draw of all latent sites, one given the others, in the story's order; and its log density."""
+    theta, log_q = {}, 0.0
+    for name in exact(module):
+        conditional = exact(module, theta)[name]
+        with isolated(seed):
+            theta[name] = conditional.sample()
+        log_q = log_q + conditional.log_prob(theta[name]).sum()
+    return theta, log_q
+
+
+def test_bayes_rule_holds(module):
+    """log p(x, theta) - log q(theta | x) is log p(x), whatever theta."""
+    draws = [draw(module, seed) for seed in range(20)]
+    gaps = torch.stack([log_joint(module, theta) - log_q for theta, log_q in draws])
+    assert gaps.dtype == torch.float64
+    torch.testing.assert_close(gaps, gaps.mean().expand_as(gaps), rtol=1e-9, atol=1e-9)
+
+
+def test_a_given_site_is_left_out(module):
+    names = list(exact(module))
+    theta, _ = draw(module, 0)
+    for name in names:
+        assert list(exact(module, {name: theta[name]})) == [n for n in names if n != name]
+
+
+def test_marginals_are_averages_of_conditionals(module):
+    """q(b | x) = E[q(b | a, x)] over a ~ q(a | x), within 4 Monte Carlo errors at 2 values of b."""
+    names = list(exact(module))
+    draws = [draw(module, seed)[0] for seed in range(100)]
+    for position, name in enumerate(names[1:], start=1):
+        marginal = exact(module)[name]
+        for value in (draws[i][name] for i in (0, 1)):
+            terms = []
+            for theta in draws[2:]:
+                given = {n: theta[n] for n in names[:position]}
+                terms.append(exact(module, given)[name].log_prob(value))
+            log_p = torch.stack(terms)  # (draws, *batch): each batch element is a separate statement
+            mean = log_p.exp().mean(0)
+            error = log_p.exp().std(0) / len(terms) ** 0.5
+            gap = (mean - marginal.log_prob(value).exp()).abs()
+            assert (gap <= 4 * error + 1e-9 * mean).all(), name
