@@ -38,6 +38,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from ppl_models.distributions.wishart import Wishart
+
 
 def gaussian_classes(
     n: int,
@@ -59,7 +61,7 @@ def gaussian_classes(
     weights = pyro.sample("weights", dist.Dirichlet(torch.ones(classes)))
     rate = spread**2 * torch.eye(features)
     with pyro.plate("class", classes, dim=-1):
-        precision = pyro.sample("precision", dist.Wishart(features + 2.0, precision_matrix=rate))
+        precision = pyro.sample("precision", Wishart(torch.tensor(features + 2.0), precision_matrix=rate))
         centre = torch.full((features,), float(location))
         mean = pyro.sample("mean", dist.MultivariateNormal(centre, precision_matrix=strength * precision))
     with pyro.plate("row", n, dim=-1):

@@ -1,0 +1,137 @@
+"""Rows of the data plate, all of them or a batch: what the story is called with, and how it is scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from inference.calls import Call
+from inference.evidence import Evidence
+from inference.plan import Plan
+from inference.structure import Plate, Structure, inspect_story
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows: the call, the values and masks of the observed sites, and the scale of local sites."""
+
+    call: Call
+    values: Mapping[str, Tensor]
+    seen: Mapping[str, Tensor]
+    stand_in: Mapping[str, Tensor]
+    rows: str
+    scale: float
+
+    def scaled(self) -> ScaleRows:
+        """A messenger that scales the sites in the data plate."""
+        return ScaleRows(self.rows, self.scale)
+
+
+class ScaleRows(Messenger):
+    """Scale the density of the sites in one plate; the others, global sites above all, stay."""
+
+    def __init__(self, plate: str, scale: float) -> None:
+        super().__init__()
+        self.plate, self.scale = plate, scale
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if any(frame.name == self.plate for frame in msg["cond_indep_stack"]):
+            msg["scale"] = msg["scale"] * self.scale
+
+
+class Rows:
+    """The rows of a story's data plate.
+
+    In a batch the argument ``n`` is the batch's row count, tensor arguments (and data) whose leading
+    dimension is the row count are sliced, and the sites in the data plate are scaled by rows / batch
+    rows, so that the expectation over batches is the full data's.
+
+    Args:
+        structure: of the story on all rows.
+        evidence: checked.
+        plan: what becomes of every site.
+        batch_size: rows per batch; ``None`` (or no fewer than there are) takes all rows at once.
+
+    Raises:
+        ValueError: if the story has no data plate, or one that does not follow its arguments.
+    """
+
+    def __init__(
+        self, structure: Structure, evidence: Mapping[str, Evidence], plan: Plan, batch_size: int | None
+    ) -> None:
+        self.structure = structure
+        observed = [n for n, s in structure.sample_sites.items() if n in evidence or s.observed]
+        self.plate: Plate | None = structure.row_plate(observed)
+        name = self.plate.name if self.plate is not None else ""
+        stand_in = {n: structure.sites[n].value for n in plan.dropped}
+        values = {n: e.value for n, e in evidence.items()}
+        self.all = Batch(structure.call, values, plan.seen, stand_in, name, 1.0)
+        if batch_size is not None and self.plate is None:
+            raise ValueError(
+                "batch_size: expected a data plate that all observed sites share, got none. Put the rows "
+                "in one pyro.plate."
+            )
+        self.size = batch_size if self.plate is not None and (batch_size or 0) < self.plate.size else None
+        if self.size is not None:
+            self._require_batches(self.size)
+
+    def epochs(self) -> Iterator[Batch]:
+        """Batches without end: each epoch a new order; rows left over wait for the next epoch."""
+        while self.size is not None and self.plate is not None:
+            order = torch.randperm(self.plate.size)
+            for index in order.split(self.size)[: self.plate.size // self.size]:
+                yield self.take(index)
+        while True:
+            yield self.all
+
+    def take(self, index: Tensor) -> Batch:
+        """The batch of the given rows."""
+        if self.plate is None:
+            return self.all
+        sites, rows = self.structure.sites, self.plate
+
+        def cut(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {n: _rows_of(v, sites[n], rows, index) for n, v in values.items()}
+
+        full = self.all
+        return Batch(
+            self._call(index), cut(full.values), cut(full.seen), cut(full.stand_in), full.rows,
+            rows.size / len(index),
+        )  # fmt: skip
+
+    def _call(self, index: Tensor) -> Call:
+        call, rows = self.structure.call, self.plate.size if self.plate is not None else 0
+
+        def cut(value: Any) -> Any:
+            sliced = isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == rows
+            return value[index] if sliced else value
+
+        args, kwargs = tree_map(cut, (call.args, dict(call.kwargs)))
+        batch = replace(call, args=args, kwargs=kwargs)
+        counted = call.takes_rows and call.named_arguments()["n"] == rows
+        return batch.replace_rows(len(index)) if counted else batch
+
+    def _require_batches(self, size: int) -> None:
+        batch = self.take(torch.arange(size))
+        structure, _ = inspect_story(batch.call)
+        found = {p.size for s in structure.sites.values() for p in s.plates if p.name == batch.rows}
+        if found != {size}:
+            raise ValueError(
+                f"batch_size: called with the arguments of {size} rows, the story's plate {batch.rows!r} "
+                f"has size {sorted(found)}. The number of rows must come from an argument n, or from a "
+                f"tensor argument with one leading entry per row."
+            )
+
+
+def _rows_of(value: Tensor, site: Any, rows: Plate, index: Tensor) -> Tensor:
+    own = next((p for p in site.plates if p.name == rows.name), None)
+    if own is None:
+        return value
+    axis = value.dim() - site.fn.event_dim + own.dim
+    return value.index_select(axis, index)
