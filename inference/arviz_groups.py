@@ -134,7 +134,6 @@ def _prior_groups(fit: Fit, count: int) -> dict[str, Group]:
     """Draws from the prior, where it is proper."""
     if not count:
         return {}
-    unobserved = {n for n in fit.observed if n not in fit.evidence}
     before = Fit(
         fit.structure, {}, tuple(n for n in fit.unknown if n not in fit.evidence),
         prior_draws=count, seed=fit.seed,
@@ -143,7 +142,7 @@ def _prior_groups(fit: Fit, count: int) -> dict[str, Group]:
         draws = before.values
     except ValueError:  # improper
         return {}
-    predictive = {} if unobserved else _prior_predictive_sites(before, list(fit.observed), count)
+    predictive = _prior_predictive_sites(before, list(fit.observed), count)
     return {"prior": _arrays(draws), "prior_predictive": predictive}
 
 

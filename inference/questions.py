@@ -156,7 +156,8 @@ def ask(
         ValueError: for unknown sites, values that do not fit, and questions that draws cannot answer.
     """
     evidence = as_evidence(given or {}, argument)
-    _require_sites(fit, [*evidence, *targets], argument)
+    _require_sites(fit, evidence, argument)
+    _require_sites(fit, targets, "sites")
     new = args is not None or any(n not in fit.global_sites for n in evidence) or fit.prior_draws > 0
     if not new and not evidence:
         return _about_fitted_rows(fit)

@@ -253,7 +253,7 @@ def _site(name: str, msg: Any, earlier: set[str], control: frozenset[str]) -> Si
     value = detach_provenance(msg["value"])
     fn = _plain(msg["fn"])
     parents = (parents | control) - {name}
-    return Site(name, kind, fn, value, plates, parents, bool(msg["is_observed"]))
+    return Site(name, kind, fn, value, plates, parents, bool(msg["is_observed"]) and kind != "deterministic")
 
 
 def _plain(fn: Any) -> Any:
