@@ -91,7 +91,7 @@ def error_row(run: Run, name: str, errors: MomentErrors) -> dict[str, str | int]
         ):
             estimate = Estimate(scale * value.item(), scale * error.item())
             run.metric(f"{what} error of a posterior {moment}, {name}", *estimate, unit)
-            row[f"{what}, {'mean' if moment == 'mean' else 'sd'} / {unit}"] = str(estimate)
+            row[f"{'mean' if moment == 'mean' else 'sd'}, {what}"] = str(estimate)
     row["off"] = is_off(errors)
     return row
 

@@ -71,7 +71,8 @@ class Call:
 
     def with_args(self, args: tuple[Any, ...]) -> Call:
         """Return the call with other positional arguments; keywords stay, but for a counted ``n``."""
-        replaced = set(list(self._signature.parameters)[: len(args)])
+        count = len(args) if isinstance(args, tuple | list) else 0  # bind says what else came
+        replaced = set(list(self._signature.parameters)[:count])
         replaced |= {"n"} if self.counts_rows else set()
         return Call.bind(self.story, args, {k: v for k, v in self.kwargs.items() if k not in replaced})
 

@@ -149,6 +149,7 @@ def _to_rows(value: Tensor, rows: Sequence[Plate], site: Any = None) -> Tensor:
     own = {p.name for p in rows} if site is None else {f.name for f in site["cond_indep_stack"]}
     keep = {plate.dim for plate in rows if plate.name in own}
     others = [d for d in range(-value.dim(), 0) if d not in keep]
+    value = value.double()  # a story may close over float32 alone
     if others:
         value = value.sum(others, keepdim=True)
     if rows:

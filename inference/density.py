@@ -216,8 +216,15 @@ class LogDensity:
         with isolated(0), torch.enable_grad():
             for row in z:
                 point = row.detach().clone().requires_grad_()
-                value = self._point(point, self.data)
-                grads.append(torch.autograd.grad(value, point)[0])
+                try:
+                    value = self._point(point, self.data)
+                    grads.append(torch.autograd.grad(value, point)[0])
+                except RuntimeError as error:
+                    raise ValueError(
+                        f"story: its density has no gradient with respect to the unknowns "
+                        f"({_first_line(error)}). Between pyro.sample statements use torch operations, not "
+                        f"numpy's, and do not detach or read out values."
+                    ) from error
                 values.append(value.detach())
         return torch.stack(values), torch.stack(grads)
 

@@ -15,18 +15,21 @@ from typing import Any
 
 import torch
 
+from inference import svi
 from inference.calls import Call
 from inference.certificate import Certificate, missed_mode, verdict
 from inference.density import LogDensity
-from inference.evidence import as_evidence
+from inference.evidence import Evidence, as_evidence
 from inference.fitted import Fit
 from inference.guides import full_rank, mean_field, rungs
 from inference.guides.gaussian import Gaussian
 from inference.isolation import one_thread
 from inference.modes import MISSED, missed_mass
 from inference.posterior import Posterior
+from inference.programs import FittedGuide
 from inference.progress import Progress
 from inference.structure import Structure, inspect_rows
+from inference.training import Asked
 from inference.weighing import Replicate, check
 
 
@@ -56,9 +59,20 @@ def fit(
             shape. Discrete sites left out are summed out; continuous ones are inferred.
         args, kwargs: what the story is called with. An omitted argument named ``n`` is the number of
             rows of the data. Floating-point tensors are cast to float64 on a copy.
-        guide: "auto", or the name of a rung: "full_rank", "mean_field", "laplace".
-        loss, optim, batch_size: for hand-written guides.
+        guide: "auto", or the name of a rung: "full_rank", "mean_field", "laplace"; or a Pyro guide, fitted
+            by Pyro's SVI: an autoguide's class (``AutoNormal``) or fresh instance, which is set up on the
+            conditioned story, or a function or module that is called like the story, and with the
+            batch's mapping ``data=`` where its signature has that name. A function ``guide`` that stands
+            beside the story in its module is what "auto" means. Guides are copied, and take no account
+            of discrete sites that are summed out.
+        loss: a Pyro ELBO instance; by default ``TraceEnum_ELBO`` where discrete sites are summed out.
+        optim: a Pyro optimizer, a torch optimizer class or a ``functools.partial`` of one; by default
+            Adam, its rate halved whenever the ELBO stands still.
         steps: cap on the steps of the guide's loop; by default it stops by its own rule.
+        batch_size: rows of the data plate per step, for SVI: the story is called with the batch's
+            arguments (``n`` is the batch's row count, tensor arguments with one leading entry per row
+            are sliced), and the sites in the plate are scaled by rows / batch rows. With loss, optim or
+            batch_size and a guide by name, Pyro's AutoNormal or AutoMultivariateNormal is fitted.
         restarts: independent replicates of the whole fit, each from its own start; the chains of
             ArviZ.
         draws: equally weighted posterior draws per restart.
@@ -91,7 +105,10 @@ def fit(
     evidence = as_evidence(data)
     structure, evidence = inspect_rows(call, evidence)
     _require_data(structure, data)
-    _refuse_unsupported(structure, guide, loss, optim, batch_size)
+    guide = svi.beside(story) if guide == "auto" else guide
+    asked = Asked(guide, loss, optim, batch_size, steps)
+    if asked.needed(structure):
+        return _by_svi(structure, evidence, asked, restarts, draws, seed, progress, began)
     density = LogDensity(structure, evidence)
     if density.size == 0:
         return _nothing_unknown(density, time.perf_counter() - began)
@@ -111,6 +128,38 @@ def fit(
         certificate = _challenge(certificate, density, [g.guide for g in guides], seed)
     best = max(guides, key=lambda g: g.elbo)
     return _posterior(density, replicates, certificate, best.guide, history)
+
+
+def _by_svi(
+    structure: Structure,
+    evidence: Mapping[str, Evidence],
+    asked: Asked,
+    restarts: int,
+    draws: int,
+    seed: int,
+    progress: bool | None,
+    began: float,
+) -> Posterior:
+    """Fit a guide program, parameters or minibatches by Pyro's SVI, and certify by the same rules."""
+    seeds = [_mix(seed, restart) for restart in range(restarts)]
+    with one_thread():
+        found = svi.run(structure, evidence, asked, draws=draws, seeds=seeds, progress=progress)
+    if not found.replicates:
+        return svi.settled(found, _nothing_unknown(found.density, time.perf_counter() - began))
+    certificate = verdict(
+        found.replicates,
+        rung=found.name,
+        converged=found.converged,
+        gradient_calls=found.gradient_calls,
+        seconds=time.perf_counter() - began,
+        flaws=found.flaws,
+        notes=found.notes,
+    )
+    if found.point:
+        certificate = svi.without_weights(certificate, found.flaws[0])
+    if certificate.trusted and found.gaussians:
+        certificate = _challenge(certificate, found.density, found.gaussians, seed)
+    return _posterior(found.density, found.replicates, certificate, found.guide, found.history)
 
 
 def prior(
@@ -205,7 +254,7 @@ def _posterior(
     density: LogDensity,
     replicates: list[Replicate],
     certificate: Certificate,
-    guide: Gaussian | None,
+    guide: Gaussian | FittedGuide | None,
     history: list[tuple[str, int, float]],
 ) -> Posterior:
     flat = density.constrain(torch.cat([r.z for r in replicates]))
@@ -244,20 +293,4 @@ def _require_data(structure: Structure, data: Mapping[str, Any]) -> None:
         raise ValueError(
             "data: expected at least one observed site, got none, and the story observes nothing "
             "itself: there is nothing to learn from. For the story as it stands, use inference.prior."
-        )
-
-
-def _refuse_unsupported(
-    structure: Structure, guide: Any, loss: Any, optim: Any, batch_size: int | None
-) -> None:
-    asked = {"loss": loss, "optim": optim, "batch_size": batch_size}
-    given = [name for name, value in asked.items() if value is not None]
-    if callable(guide):
-        given.append("guide (a Pyro program)")
-    if structure.params:
-        given.append(f"pyro.param {structure.params[0]!r}")
-    if given:
-        raise ValueError(
-            f"{', '.join(given)}: expected a story without parameters and a guide by name. Fitting "
-            f"hand-written guides, networks and minibatches is not part of this version."
         )

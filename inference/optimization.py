@@ -90,11 +90,13 @@ class Schedule:
     Attributes:
         converged: whether the rule ended the fit.
         elbo: mean over the last full window, in nats.
+        steps: how many were taken.
     """
 
     def __init__(self, optimizer: PyroOptim, ours: bool) -> None:
         self.optimizer, self.ours = optimizer, ours
         self.converged, self.elbo = False, -math.inf
+        self.steps = 0
         self._window: list[float] = []
         self._before: tuple[float, float] | None = None
         self._strikes = 0
@@ -102,6 +104,7 @@ class Schedule:
 
     def add(self, elbo: float) -> bool:
         """Take in one step's ELBO; return whether the fit has converged."""
+        self.steps += 1
         self._window.append(elbo)
         if self.ours:
             for name, value in pyro.get_param_store()._params.items():

@@ -16,6 +16,7 @@ from inference.certificate import Certificate
 from inference.fitted import Fit
 from inference.generation import generate
 from inference.guides.gaussian import Gaussian
+from inference.programs import FittedGuide
 from inference.questions import Question, ask
 
 _NOISY = (0.5, 0.05)  # Monte Carlo error in nats, and relative, beyond which log_prob warns
@@ -53,7 +54,7 @@ class Posterior:
         self,
         fit: Fit,
         certificate: Certificate,
-        guide: Gaussian | None,
+        guide: Gaussian | FittedGuide | None,
         history: Sequence[tuple[str, int, float]],
     ) -> None:
         self._fit = fit
@@ -80,13 +81,13 @@ class Posterior:
         """The fitted guide as a Pyro program: ``Predictive(story, guide=posterior.guide, ...)``.
 
         Raises:
-            ValueError: where there is none: a prior, or a fit in which nothing was unknown.
+            ValueError: where there is none: a prior, nothing unknown, or a Pyro guide that was saved.
         """
         if self._family is None:
-            raise ValueError(
-                f"guide: a posterior made by {self.certificate.method!r} has no guide. Use "
-                f"`draws` or `sample`."
-            )
+            kind = f"{self.certificate.method!r}, guide {self.certificate.guide!r},"
+            raise ValueError(f"guide: a posterior made by {kind} has none here. Use `draws` or `sample`.")
+        if isinstance(self._family, FittedGuide):
+            return self._family
         from inference.guides.program import GuideProgram
 
         return GuideProgram(self._family, self._fit)

@@ -23,6 +23,7 @@ from inference.certificate import Certificate
 from inference.evidence import Evidence
 from inference.fitted import Fit
 from inference.guides.gaussian import Gaussian
+from inference.programs import Baked
 from inference.structure import inspect_story
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _FILES = ("posterior.nc", "posterior.json", "tensors.safetensors")
 def save(posterior: Posterior, path: str | os.PathLike[str]) -> None:
     """Write a posterior to the folder ``path``; see ``Posterior.save``."""
     path = Path(path)
+    _refuse_parameters(posterior)
     if path.exists() and not _is_saved(path):
         raise ValueError(
             f"path: {path} exists and is not a saved posterior; it was left alone. Choose another name."
@@ -47,6 +49,15 @@ def save(posterior: Posterior, path: str | os.PathLike[str]) -> None:
         _swap(part, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _refuse_parameters(posterior: Posterior) -> None:
+    story = posterior.story
+    if isinstance(story, Baked):
+        raise ValueError(
+            f"save: the story has trained parameters ({', '.join(story.params)}), which these files cannot "
+            f"hold in this version. Keep the draws with to_arviz().to_netcdf(...)."
+        )
 
 
 def _is_saved(path: Path) -> bool:
@@ -81,7 +92,7 @@ def _write(posterior: Posterior, folder: Path) -> None:
         tensors[f"data/{name}"] = one.value
         if one.seen is not None:
             tensors[f"seen/{name}"] = one.seen
-    if family is not None:
+    if isinstance(family, Gaussian):
         tensors.update({"guide/loc": family.loc, "guide/scale": family.scale})
     call = fit.structure.call
     page = {

@@ -8,15 +8,11 @@ weighed against the same log density, by the same rules, as the guides of the la
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pyro
 import torch
-from pyro import poutine
-from pyro.infer import SVI
-from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
 from inference.calls import story_name
@@ -25,46 +21,17 @@ from inference.density import LogDensity
 from inference.evidence import Evidence
 from inference.guides import autoguides
 from inference.guides.gaussian import Gaussian
-from inference.guides.start import overdispersed
-from inference.handlers import Known
 from inference.isolation import isolated
-from inference.minibatch import Batch, Rows
-from inference.optimization import CAP, Schedule, choose_loss, choose_optimizer
-from inference.programs import FittedGuide, bake, own_copy, stored, trained, with_data
+from inference.minibatch import Rows
+from inference.posterior import Posterior
+from inference.programs import FittedGuide, bake, own_copy, stored
 from inference.progress import Progress
-from inference.proposals import Drawn, gaussian, point_mass, require_match, weigh, wider
+from inference.proposals import Drawn, gaussian, point_mass, weigh, wider
 from inference.structure import Structure, inspect_story
+from inference.training import Asked, Trained, train
 from inference.weighing import Replicate
 
-_REPORT = 25  # steps per row of the history
 _ROWS = 1000  # rows of the history that are kept
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the caller asked of SVI; arguments as in ``inference.fit``."""
-
-    guide: Any
-    loss: Any = None
-    optim: Any = None
-    batch_size: int | None = None
-    steps: int | None = None
-
-    def needed(self, structure: Structure) -> bool:
-        """Whether the ladder does not serve: a guide program, parameters, or options of SVI."""
-        options = (self.loss, self.optim, self.batch_size)
-        return callable(self.guide) or bool(structure.params) or any(o is not None for o in options)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """One restart after training: copies of the programs, and their parameters' values."""
-
-    story: Callable[..., Any]
-    guide: Callable[..., Any] | None
-    params: Mapping[str, Tensor]
-    elbo: float
-    converged: bool
 
 
 @dataclass(frozen=True)
@@ -98,7 +65,6 @@ def run(
     evidence: Mapping[str, Evidence],
     asked: Asked,
     *,
-    restarts: int,
     draws: int,
     seeds: list[int],
     progress: bool | None,
@@ -119,9 +85,9 @@ def run(
             f"inferred by the named guides only. Use guide='auto' without loss, optim and batch_size."
         )
     fits: list[Trained] = []
-    with Progress(restarts, progress) as bar:
+    with Progress(len(seeds), progress) as bar:
         for seed in seeds:
-            fits.append(_train(density, rows, guide, asked, seed, lambda *row: bar.step(name, *row)))
+            fits.append(train(density, rows, guide, asked, seed, lambda *row: bar.step(name, *row)))
             bar.restart_done()
     best = max(fits, key=lambda one: one.elbo)
     if structure.params:
@@ -160,7 +126,7 @@ def _weighed(
     guide = None if best.guide is None else FittedGuide(best.guide, best.params, density.data)
     return Outcome(
         density, replicates, gaussians, guide, name, [one.converged for one in fits], history,
-        points[:1] or flaws[:1], notes if params else [], 0, bool(points),
+        points[:1] or flaws[:1], notes if params else [], sum(one.steps for one in fits), bool(points),
     )  # fmt: skip
 
 
@@ -170,6 +136,16 @@ def without_weights(certificate: Certificate, reason: str) -> Certificate:
         certificate, trusted=False, method="svi", khat=None, ess=None, log_evidence=None,
         log_evidence_stderr=None, reasons=(reason,),
     )  # fmt: skip
+
+
+def settled(outcome: Outcome, exact: Posterior) -> Posterior:
+    """The posterior of a story whose parameters were trained and in which nothing else was unknown."""
+    reasons = () if all(outcome.converged) else ("Training stopped before convergence. Raise `steps`.",)
+    exact.certificate = replace(
+        exact.certificate, trusted=not reasons, method="svi", reasons=reasons, notes=tuple(outcome.notes)
+    )
+    exact.history = outcome.history
+    return exact
 
 
 def _initial(structure: Structure) -> dict[str, Tensor]:
@@ -203,76 +179,3 @@ def _program(guide: Any, density: LogDensity) -> Any:
 
 def _name(guide: Any) -> str:
     return story_name(getattr(guide, "func", guide))
-
-
-class _Conditioned:
-    """The story on a batch of rows, data observed; what SVI and autoguides see as the model."""
-
-    def __init__(self, story: Callable[..., Any], density: LogDensity, batch: Batch) -> None:
-        self.story, self.density, self.batch = story, density, batch
-
-    def __call__(self) -> Any:
-        with self.batch.scaled(), self.known():
-            return replace(self.batch.call, story=self.story)()
-
-    def known(self) -> Known:
-        return Known(self.batch.values, self.batch.seen, self.density.plan.summed, self.batch.stand_in)
-
-    def hidden(self, model: Callable[..., Any]) -> Callable[..., Any]:
-        """A model conditioned on the data, summed-out sites hidden; for autoguides."""
-
-        def conditioned(*args: Any, **kwargs: Any) -> Any:
-            with poutine.block(hide=list(self.density.plan.summed)), self.known():
-                return model(*args, **kwargs)
-
-        return conditioned
-
-
-def _own_guide(guide: Any, model: _Conditioned, start: Mapping[str, Tensor]) -> Any:
-    """This restart's own copy of the guide."""
-    if autoguides.is_class(guide):
-        return autoguides.from_class(guide, model.story, model.hidden, start)
-    if isinstance(guide, AutoGuide):
-        return autoguides.conditioned_copy(guide, model.hidden)
-    return own_copy(guide)
-
-
-def _train(
-    density: LogDensity, rows: Rows, guide: Any, asked: Asked, seed: int, report: Callable[..., None]
-) -> Trained:
-    """One restart: a copy of story and guide, trained in a parameter store of its own."""
-    start = _start(density, seed)
-    with isolated(seed), torch.enable_grad():
-        batches = rows.epochs()
-        model = _Conditioned(own_copy(rows.structure.call.story), density, rows.all)
-        own = _own_guide(guide, model, start) if density.size else None
-
-        def run_guide() -> Any:
-            if own is None:
-                return None
-            with model.batch.scaled():
-                call = model.batch.call
-                return own(*call.args, **with_data(own, call.kwargs, model.batch.values))
-
-        with pyro.get_param_store().scope():  # autoguides set themselves up here, on the whole data
-            for batch in dict.fromkeys((rows.size is not None, False)):
-                model.batch = next(batches) if batch else rows.all
-                if density.size and not (rows.size and not batch and not isinstance(own, AutoGuide)):
-                    require_match(poutine.trace(run_guide).get_trace(), model.batch, density)
-        optimizer = choose_optimizer(asked.optim)
-        loss = choose_loss(asked.loss, bool(density.plan.summed), rows.structure.nesting)
-        svi = SVI(model, run_guide, optimizer, loss=loss)
-        schedule = Schedule(optimizer, ours=asked.optim is None)
-        recent: list[float] = []
-        for step in range(1, (asked.steps or CAP) + 1):
-            model.batch = next(batches)
-            recent.append(-svi.step())
-            if len(recent) == _REPORT or step == 1:
-                report(step, sum(recent) / len(recent))
-                recent = []
-            if schedule.add(float("nan") if not recent else recent[-1]):
-                break
-        schedule.finish()
-        own = _laplace(own, model.batch.call)
-        params = stored()
-        return Trained(trained(model.story), own and trained(own), params, schedule.elbo, schedule.converged)

@@ -22,7 +22,7 @@ _DENSE = 30  # unknowns; beyond, the noise of single draws keeps a dense covaria
 Condition = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def by_name(name: str, size: int) -> type[AutoGuide]:
+def by_name(name: str, size: int) -> Any:
     """The autoguide for a rung's name: dense up to 30 unknowns for "auto".
 
     Raises:

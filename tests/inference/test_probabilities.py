@@ -200,8 +200,8 @@ def test_two_summed_sites(x):
     joint = log_p.flatten(1).softmax(-1).reshape(3, 2, 2).double()
     posterior = fit(chain, {"x": value})
     for ask in (posterior.probabilities, lambda site: posterior.probabilities(site, given={"x": value})):
-        torch.testing.assert_close(ask("a"), joint.sum(2), rtol=1e-6, atol=1e-6)
-        torch.testing.assert_close(ask("b"), joint.sum(1), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(ask("a"), joint.sum(2), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(ask("b"), joint.sum(1), rtol=1e-5, atol=1e-6)
 
 
 def test_what_cannot_be_asked(images, x):
