@@ -86,8 +86,9 @@ def exact(
     Args:
         data: ``x`` (n, features) and ``y`` (n,).
         n, classes, features, location, spread, strength: as the story was called.
-        given: values of latent sites to condition on. Given ``precision``, the means are Gaussian;
-            otherwise their marginals are multivariate Student t.
+        given: values of latent sites to condition on. Given ``precision``, the means are Gaussian,
+            otherwise multivariate Student t; given ``mean``, the precision has one more degree of
+            freedom.
 
     Returns:
         ``weights`` (Dirichlet), ``precision`` (Wishart, batch of classes) and ``mean``, each the
@@ -108,8 +109,12 @@ def exact(
     df = features + 2.0 + counts
     posterior: dict[str, Distribution] = {
         "weights": dist.Dirichlet(1.0 + counts),
-        "precision": dist.Wishart(df, precision_matrix=rate),
+        "precision": Wishart(df, precision_matrix=rate),
     }
+    if "mean" in given:
+        off = given["mean"] - mean
+        around = rate + kappa[:, None, None] * off[..., :, None] * off[..., None, :]
+        posterior["precision"] = Wishart(df + 1.0, precision_matrix=around)
     if "precision" in given:
         posterior["mean"] = dist.MultivariateNormal(
             mean, precision_matrix=kappa[:, None, None] * given["precision"]

@@ -67,8 +67,8 @@ def exact(
     Args:
         data: ``y`` (n,).
         covariates, noise, spread: as the story was called.
-        given: values of latent sites to condition on. Given ``variance``, the weights are Gaussian;
-            otherwise their marginal is a multivariate Student t.
+        given: values of latent sites to condition on. Given ``variance``, the weights are Gaussian,
+            otherwise multivariate Student t; given ``weights``, the variance is narrower.
 
     Returns:
         ``variance`` (InverseGamma) and ``weights``, each the marginal posterior of its site given the
@@ -82,6 +82,10 @@ def exact(
     shape = torch.tensor(2.0 + n / 2, dtype=torch.float64)
     rate = noise**2 + (y @ y - mean @ precision @ mean) / 2
     posterior: dict[str, Distribution] = {"variance": dist.InverseGamma(shape, rate)}
+    if "weights" in given:
+        shift = given["weights"] - mean
+        square = (shift @ precision * shift).sum(-1)
+        posterior["variance"] = dist.InverseGamma(shape + features / 2, rate + square / 2)
     scale_tril = torch.linalg.cholesky(torch.linalg.inv(precision))
     if "variance" in given:
         deviation = given["variance"].sqrt()[..., None, None]
