@@ -30,6 +30,10 @@ from inference.structure import Structure
 
 _AGREEMENT = 1e-8  # of the graph with plain Pyro, relative; float64 sums of 1e6 terms stay below it
 _MEMORY = 2**20  # elements of the largest intermediate per call: 8 MiB, about a core's cache
+_RANDOM = (
+    "The story draws random numbers outside pyro.sample, so its density is not a function: the fit saw "
+    "arbitrary draws of them. Make them sample sites."
+)
 _WORTH_TRACING = 100  # calls; a trace costs about .5 s and saves some milliseconds a call
 
 
@@ -126,6 +130,9 @@ class LogDensity:
             fresh = torch.rand(3, self.size) * 2 - 1
             with enumerating(self.plan.summed):
                 plain = torch.stack([self._point(z, self.data) for z in fresh])
+                again = self._point(fresh[0], self.data)
+            if again != plain[0] and not again.isnan():
+                self.flaw = _RANDOM
             self._cost = self._largest(self._run(fresh[0], self.data)[0])
         if self.folded is not None and self._adopt(self._folded_point, self.folded.inputs, fresh, plain):
             with isolated(0):
@@ -143,10 +150,7 @@ class LogDensity:
                 traced = torch.stack([graph(z, inputs) for z in fresh])
                 _, batched = _gradient(graph)(fresh, inputs)
         except RandomStoryError:
-            self.flaw = (
-                "The story draws random numbers outside pyro.sample, so its density is not a function: "
-                "the fit saw one arbitrary draw of them. Make them sample sites."
-            )
+            self.flaw = _RANDOM
             return False
         except Exception as error:  # whatever a user's program does that a graph cannot hold
             self.note = f"the story could not be traced ({_first_line(error)})"

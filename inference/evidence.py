@@ -136,7 +136,13 @@ def _describe(fn: TorchDistributionMixin) -> str:
     while hasattr(base, "base_dist") and isinstance(base, dist.Independent | dist.MaskedDistribution):
         base = base.base_dist
     support = getattr(base, "support", None)
-    return f"{type(base).__name__} ({support})"
+    bounds = [
+        f"{side} {float(torch.as_tensor(bound).double().amax()):g}"
+        for side in ("lower", "upper")
+        if (bound := getattr(support, f"{side}_bound", None)) is not None
+    ]
+    kind = type(support).__name__.strip("_")
+    return f"{type(base).__name__} ({', '.join([kind, *bounds])})"
 
 
 def _show(values: Tensor) -> str:

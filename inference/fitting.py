@@ -271,8 +271,8 @@ def _nothing_unknown(density: LogDensity, seconds: float) -> Posterior:
     """Every latent site was summed out exactly: one empty draw, and the evidence without error."""
     evidence = float(density.log_prob(torch.zeros(1, 0, dtype=torch.float64)))
     certificate = Certificate(
-        trusted=True, method="exact", guide="none", elbo=evidence, log_evidence=evidence,
-        log_evidence_stderr=0.0, seconds=seconds,
+        trusted=not density.flaw, method="exact", guide="none", elbo=evidence, log_evidence=evidence,
+        log_evidence_stderr=0.0, seconds=seconds, reasons=(density.flaw,) if density.flaw else (),
     )  # fmt: skip
     return Posterior(Fit.of_density(density, {}, {}), certificate, None, [])
 

@@ -42,7 +42,7 @@ def trace(function: Callable[..., Any], *example: Any) -> fx.GraphModule:
         if any(_in_place(node) for node in graph.graph.nodes):
             pure = functionalize(lambda *inputs: graph(*inputs), remove="mutations")
             graph = make_fx(lambda *inputs: pure(*inputs))(*example)
-        return lift(fold(graph))
+        return lift(batchable(fold(graph)))
 
 
 def fold(module: fx.GraphModule) -> fx.GraphModule:
@@ -59,6 +59,34 @@ def fold(module: fx.GraphModule) -> fx.GraphModule:
     module.graph.eliminate_dead_code()
     module.recompile()
     return module
+
+
+def batchable(module: fx.GraphModule) -> fx.GraphModule:
+    """Write, in place, two operations that functionalizing leaves so that ``torch.vmap`` can batch them.
+
+    ``copy`` has no batching rule and runs in a slow loop; ``slice_scatter`` fails on negative positions.
+    """
+    aten = torch.ops.aten
+    for node in list(module.graph.nodes):
+        if node.target == aten.copy.default and _same_dtype(*node.args[:2]):
+            with module.graph.inserting_before(node):
+                shape = list(node.args[0].meta["val"].shape)
+                early = module.graph.call_function(aten.expand.default, (node.args[1], shape))
+                early.meta["val"] = node.meta["val"]
+            node.replace_all_uses_with(early)
+        elif node.target == aten.slice_scatter.default and "val" in node.meta:
+            into, source, dim, *positions = (*node.args, *(0, None, None)[len(node.args) - 2 :])
+            size = node.meta["val"].shape[dim]
+            ends = [p + size if isinstance(p, int) and p < 0 else p for p in positions]
+            node.args = (into, source, dim, *ends)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return module
+
+
+def _same_dtype(one: fx.Node, other: fx.Node) -> bool:
+    known = "val" in one.meta and "val" in other.meta
+    return known and one.meta["val"].dtype == other.meta["val"].dtype
 
 
 def _constant(module: fx.GraphModule, node: fx.Node, value: Tensor) -> fx.Node:

@@ -78,16 +78,11 @@ class Posterior:
 
     @cached_property
     def guide(self) -> Any:
-        """The fitted guide as a Pyro program: ``Predictive(story, guide=posterior.guide, ...)``.
-
-        Raises:
-            ValueError: where there is none: a prior, nothing unknown, or a Pyro guide that was saved.
-        """
-        if self._family is None:
-            kind = f"{self.certificate.method!r}, guide {self.certificate.guide!r},"
-            raise ValueError(f"guide: a posterior made by {kind} has none here. Use `draws` or `sample`.")
+        """The fitted guide, for ``Predictive(story, guide=...)``; ValueError where there is none."""
         if isinstance(self._family, FittedGuide):
             return self._family
+        if self._family is None:
+            raise ValueError(f"guide: {self.certificate.method!r} keeps none here. Use `draws` or `sample`.")
         from inference.guides.program import GuideProgram
 
         return GuideProgram(self._family, self._fit)

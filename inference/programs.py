@@ -72,11 +72,24 @@ class FittedGuide(Baked):
     ) -> None:
         super().__init__(program, params)
         self.data = dict(data)
+        self._casts: dict[torch.dtype, FittedGuide] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the guide; its draws come in the default dtype."""
+        """Run the guide; its draws come in the default dtype, while it was fitted in float64."""
+        dtype = torch.get_default_dtype()
+        guide = self if dtype == torch.float64 else self._cast(dtype)
         with _DefaultDtype():
-            return super().__call__(*args, **with_data(self.program, kwargs, self.data))
+            return Baked.__call__(guide, *args, **with_data(self.program, kwargs, guide.data))
+
+    def _cast(self, dtype: torch.dtype) -> FittedGuide:
+        """A copy whose parameters and data have another dtype."""
+        if dtype not in self._casts:
+            copy = self.program
+            if isinstance(copy, torch.nn.Module):
+                copy = deepcopy(copy).to(dtype)
+            params, data = ({n: _to(v, dtype) for n, v in d.items()} for d in (self.params, self.data))
+            self._casts[dtype] = FittedGuide(copy, params, data)
+        return self._casts[dtype]
 
 
 def with_data(
@@ -98,13 +111,17 @@ class _Given(Messenger):
             msg["value"], msg["done"] = self.values[msg["name"]], True
 
 
+def _to(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return value.to(dtype) if value.is_floating_point() else value
+
+
 class _DefaultDtype(Messenger):
-    """Hand out floating-point draws in the default dtype: guides are fitted in float64."""
+    """Hand draws on inside the program in the default dtype, whatever tensors it closes over."""
 
     def _pyro_post_sample(self, msg: Any) -> None:
         value = msg["value"]
-        if not site_is_subsample(msg) and isinstance(value, Tensor) and value.is_floating_point():
-            msg["value"] = value.to(torch.get_default_dtype())
+        if not site_is_subsample(msg) and isinstance(value, Tensor):
+            msg["value"] = _to(value, torch.get_default_dtype())
 
 
 class OwnParameters(Messenger):

@@ -14,6 +14,7 @@ from pyro.poutine.enum_messenger import EnumMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from inference.batching import Batched
 from inference.bijections import bijection
@@ -67,7 +68,8 @@ class Drawn:
         none = torch.zeros(count)
         if self.batched:
             try:
-                return torch.vmap(self._one, randomness="different", chunk_size=_CHUNK)(none)
+                with _BatchedNoise():
+                    return torch.vmap(self._one, randomness="different", chunk_size=_CHUNK)(none)
             except (RuntimeError, NotImplementedError, ValueError):  # it branches on values, say
                 self.batched = False
         drawn = [self._one(none[0]) for _ in range(count)]
@@ -89,6 +91,15 @@ class Drawn:
         with EnumMessenger(-1 - density.structure.nesting), placed, known:
             density.structure.call()
         return torch.cat([placed.pieces[n] for n in density.names]), placed.log_det
+
+
+class _BatchedNoise(TorchFunctionMode):
+    """Draw normals as new tensors: vmap refuses to fill one tensor with a different draw per element."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.normal_ and len(args) == 1 and not kwargs:
+            return torch.randn(args[0].shape, dtype=args[0].dtype)
+        return func(*args, **(kwargs or {}))
 
 
 class _Placed(Messenger):

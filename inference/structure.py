@@ -158,6 +158,10 @@ class _Prototype(Messenger):
             sample = checked.value
         msg["value"], msg["done"] = sample, True
 
+    def _pyro_param(self, msg: Any) -> None:
+        if len(msg["args"]) > 1 and type(msg["args"][1]) is Tensor:  # Pyro would make it require gradients
+            msg["args"] = (msg["args"][0], msg["args"][1].detach().clone(), *msg["args"][2:])
+
 
 def _sample(fn: Any) -> Tensor:
     try:

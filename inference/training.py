@@ -64,17 +64,18 @@ class _Conditioned:
         self.story, self.density, self.batch = story, density, batch
 
     def __call__(self) -> Any:
-        with self.batch.scaled(), self._known():
-            return replace(self.batch.call, story=self.story)()
-
-    def _known(self) -> Known:
-        return Known(self.batch.values, self.batch.seen, self.density.plan.summed, self.batch.stand_in)
+        batch = self.batch
+        with batch.scaled(), Known(batch.values, batch.seen, self.density.plan.summed, batch.stand_in):
+            return replace(batch.call, story=self.story)()
 
     def hidden(self, model: Callable[..., Any]) -> Callable[..., Any]:
         """A model conditioned on the data, summed-out sites hidden: for autoguides."""
 
         def conditioned(*args: Any, **kwargs: Any) -> Any:
-            with poutine.block(hide=list(self.density.plan.summed)), self._known():
+            summed = self.density.plan.summed
+            values = {n: v for n, v in self.batch.values.items() if n not in summed}
+            known = Known(values, self.batch.seen, (), self.batch.stand_in)
+            with poutine.block(hide=list(summed)), known:
                 return model(*args, **kwargs)
 
         return conditioned

@@ -48,11 +48,11 @@ def test_a_site_that_does_not_exist():
         ("x", DATA["x"][:4], r"data\['x'\]: expected shape \(6, 3\).*got \(4, 3\).*number of rows"),
         ("y", DATA["y"][:, None], r"data\['y'\]: expected shape \(6,\).*got \(6, 1\)"),
         ("x", DATA["x"][:, 0], r"data\['x'\]: expected shape \(6, 3\).*got \(6,\).*last dimension is missing"),
-        ("x", DATA["x"] + 2, r"data\['x'\]: expected values in the support of Binomial.*, such as 6"),
+        ("x", DATA["x"] + 2, r"data\['x'\]: expected values in the support of Binomial \(IntegerInterval, lower 0, upper 5\), got 6 outside"),
         ("x", DATA["x"] + 0.5, r"data\['x'\]: expected values in the support"),
-        ("y", DATA["y"] + 2, r"data\['y'\]: expected values in the support of Categorical.*got 3.*such as 5"),
+        ("y", DATA["y"] + 2, r"data\['y'\]: expected values in the support of Categorical.*got 6 outside it, such as 4"),
         ("y", DATA["y"] - 5.0, r"data\['y'\]: expected values in the support"),
-        ("x", torch.where(DATA["x"] == 5, torch.nan, DATA["x"]), r"data\['x'\].*4 NaN.*masked_invalid\(x\)"),
+        ("x", torch.where(DATA["x"] == 5, torch.nan, DATA["x"]), r"data\['x'\].*3 NaN.*masked_invalid\(x\)"),
         ("x", torch.where(DATA["x"] == 5, torch.inf, DATA["x"]), r"data\['x'\]: expected finite numbers"),
         ("y", np.array(list("abcdef")), r"data\['y'\]: expected numbers, got an array of dtype <U1"),
         ("y", np.array([2, 2, None, 3, 2, 3]), r"data\['y'\]: expected numbers"),
@@ -100,7 +100,7 @@ def test_the_rows_are_counted_where_n_is_left_out():
     z = torch.ones(1, 15, dtype=torch.float64)
     counted, told = density(binomial_pixels, DATA, kwargs=sizes), density(binomial_pixels, DATA, ARGS)
     torch.testing.assert_close(counted.log_prob(z), told.log_prob(z))
-    refused(r"data\['x'\]: expected shape", DATA, (7, CLASSES, PIXELS, LEVELS))
+    refused(r"data\['y'\]: expected shape \(7,\)", DATA, (7, CLASSES, PIXELS, LEVELS))
 
 
 def test_how_the_story_is_called():
@@ -120,7 +120,6 @@ def test_counts_are_positive(name):
 def test_what_is_not_there_is_said():
     refused("guide: expected 'auto' or one of full_rank, laplace, mean_field", DATA, guide="magic")
     refused("device: expected 'cpu'", DATA, device="cuda")
-    refused("expected a story without parameters and a guide by name", DATA, batch_size=2)
 
 
 def test_nothing_observed_points_to_the_prior():
