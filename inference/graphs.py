@@ -75,7 +75,8 @@ def batchable(module: fx.GraphModule) -> fx.GraphModule:
                 early.meta["val"] = node.meta["val"]
             node.replace_all_uses_with(early)
         elif node.target == aten.slice_scatter.default and "val" in node.meta:
-            into, source, dim, *positions = (*node.args, *(0, None, None)[len(node.args) - 2 :])
+            given: list[Any] = list(node.args)
+            into, source, dim, *positions = given + [0, None, None][len(given) - 2 :]
             size = node.meta["val"].shape[dim]
             ends = [p + size if isinstance(p, int) and p < 0 else p for p in positions]
             node.args = (into, source, dim, *ends)

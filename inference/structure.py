@@ -207,7 +207,7 @@ def inspect_story(
     prototype = _Prototype(evidence, argument, override)
     with isolated(seed):
         with TrackProvenance(), prototype, prototype.reads:
-            trace = _run_once(call)
+            trace = _run_once(call, argument)
         sites: dict[str, Site] = {}
         for name, msg in trace.nodes.items():
             if msg["type"] == "sample" and not site_is_subsample(msg):
@@ -227,15 +227,18 @@ def inspect_story(
     return Structure(call, sites, params, max(nesting, batch)), prototype.checked
 
 
-def _run_once(call: Call) -> Any:
-    """Trace the story; an error of ours comes without the table of shapes that Pyro appends."""
+def _run_once(call: Call, argument: str) -> Any:
+    """Trace the story; errors come without the table of shapes that Pyro appends, ours without its path."""
     try:
         return poutine.trace(call).get_trace()
     except ValueError as error:
         message = str(error).split("\nTrace Shapes:")[0]
         if message == str(error):
             raise
-        raise type(error)(message) from error.__cause__
+        short = type(error)(message)
+        if not message.startswith(argument):
+            short = short.with_traceback(error.__traceback__)
+        raise short from error.__cause__
 
 
 def _site(name: str, msg: Any, earlier: set[str], control: frozenset[str]) -> Site:

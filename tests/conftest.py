@@ -36,9 +36,7 @@ def restore(state):
         import pyro
 
         prefix = "pyro setting "
-        pyro.settings.set(
-            **{k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        )
+        pyro.settings.set(**{k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
         pyro.clear_param_store()
 
 

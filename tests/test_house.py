@@ -45,9 +45,7 @@ def within(name, package):
 
 
 def run(code):
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
 
@@ -60,9 +58,7 @@ def test_imports_are_read_from_every_kind_of_statement(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     path = tmp_path / "experiments" / "truth" / "a.py"
     path.parent.mkdir(parents=True)
-    path.write_text(
-        "import x.y\ndef f():\n    from .. import b\n    from .c import d\n    import e\n"
-    )
+    path.write_text("import x.y\ndef f():\n    from .. import b\n    from .c import d\n    import e\n")
     assert imports(path) >= {"x.y", "experiments.b", "experiments.truth.c", "e"}
 
 
@@ -129,9 +125,7 @@ try:
 except SystemExit as stop:
     assert not stop.code
 """
-    assert (
-        loaded_after(code, ["torch", "pyro", "arviz", "matplotlib", "seaborn", "sklearn"]) == "[]"
-    )
+    assert loaded_after(code, ["torch", "pyro", "arviz", "matplotlib", "seaborn", "sklearn"]) == "[]"
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -182,9 +176,7 @@ def test_rooms_stay_small(path):
     """A longer file or function has a second idea in it that wants a room of its own."""
     text = path.read_text()
     functions = [
-        node
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     assert {f.name: lines_of_code(f) for f in functions if lines_of_code(f) > 60} == {}
     length = text.count("\n")
@@ -246,8 +238,6 @@ def test_nothing():
         text=True,
     )
     failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("ERROR")]
-    assert failed == [
-        f"test_state.py::test_{name}" for name in ("dtype", "parameter", "validation")
-    ]
+    assert failed == [f"test_state.py::test_{name}" for name in ("dtype", "parameter", "validation")]
     assert "4 passed, 3 errors" in done.stdout
     assert "torch default dtype" in done.stdout

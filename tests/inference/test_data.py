@@ -18,6 +18,7 @@ from ppl_models.binomial_pixels import EXAMPLE, binomial_pixels
 ARGS, DATA = EXAMPLE
 CLASSES, PIXELS, LEVELS = ARGS[1:]
 QUICK = {"restarts": 2, "draws": 200, "seed": 0}
+ROUGH = {"restarts": 1, "draws": 50}
 
 
 def density(story, data, args=(), kwargs=None):
@@ -37,7 +38,9 @@ def refused(match, data, args=ARGS, story=binomial_pixels, **settings):
 
 
 def test_a_site_that_does_not_exist():
-    refused(r"'z' is not a sample site of binomial_pixels. Its sites are weights, ink, y, x", {**DATA, "z": 2})
+    refused(
+        r"'z' is not a sample site of binomial_pixels. Its sites are weights, ink, y, x", {**DATA, "z": 2}
+    )
     refused("expected a mapping of site names", DATA["x"])
 
 
@@ -47,10 +50,23 @@ def test_a_site_that_does_not_exist():
         ("x", DATA["x"].T, r"data\['x'\]: expected shape \(6, 3\).*got \(3, 6\).*transposed"),
         ("x", DATA["x"][:4], r"data\['x'\]: expected shape \(6, 3\).*got \(4, 3\).*number of rows"),
         ("y", DATA["y"][:, None], r"data\['y'\]: expected shape \(6,\).*got \(6, 1\)"),
-        ("x", DATA["x"][:, 0], r"data\['x'\]: expected shape \(6, 3\).*got \(6,\).*last dimension is missing"),
-        ("x", DATA["x"] + 2, r"data\['x'\]: expected values in the support of Binomial \(IntegerInterval, lower 0, upper 5\), got 6 outside"),
+        (
+            "x",
+            DATA["x"][:, 0],
+            r"data\['x'\]: expected shape \(6, 3\).*got \(6,\).*last dimension is missing",
+        ),
+        (
+            "x",
+            DATA["x"] + 2,
+            r"data\['x'\]: expected values in the support of Binomial "
+            r"\(IntegerInterval, lower 0, upper 5\), got 6 outside",
+        ),
         ("x", DATA["x"] + 0.5, r"data\['x'\]: expected values in the support"),
-        ("y", DATA["y"] + 2, r"data\['y'\]: expected values in the support of Categorical.*got 6 outside it, such as 4"),
+        (
+            "y",
+            DATA["y"] + 2,
+            r"data\['y'\]: expected values in the support of Categorical.*got 6 outside it, such as 4",
+        ),
         ("y", DATA["y"] - 5.0, r"data\['y'\]: expected values in the support"),
         ("x", torch.where(DATA["x"] == 5, torch.nan, DATA["x"]), r"data\['x'\].*3 NaN.*masked_invalid\(x\)"),
         ("x", torch.where(DATA["x"] == 5, torch.inf, DATA["x"]), r"data\['x'\]: expected finite numbers"),
@@ -80,7 +96,9 @@ def test_booleans_are_coin_tosses():
     tosses = np.array([True, False, True])
     posterior = fit(coin, {"heads": tosses}, **QUICK)
     certificate = posterior.certificate
-    expected = math.lgamma(4) + math.lgamma(4) - math.lgamma(8) + math.lgamma(5) - math.lgamma(2) - math.lgamma(3)
+    expected = (
+        math.lgamma(4) + math.lgamma(4) - math.lgamma(8) + math.lgamma(5) - math.lgamma(2) - math.lgamma(3)
+    )
     assert abs(certificate.log_evidence - expected) < 4 * certificate.log_evidence_stderr
 
 
@@ -107,7 +125,12 @@ def test_how_the_story_is_called():
     refused("args: expected a tuple", DATA, args=6)
     refused(r"binomial_pixels\(n: .* cannot be called with 5 positional", DATA, args=(*ARGS, 2))
     refused("story: expected a callable, got int", DATA, story=3)
-    refused("args: expected plain arrays, got a masked array", {"x": [2.0]}, (np.ma.masked_array([2], [1]),), heights)
+    refused(
+        "args: expected plain arrays, got a masked array",
+        {"x": [2.0]},
+        (np.ma.masked_array([2], [1]),),
+        heights,
+    )
     with pytest.raises(ValueError, match="cannot be called with .* keywords .*'colour'"):
         fit(binomial_pixels, DATA, ARGS, {"colour": 3})
 
@@ -169,7 +192,7 @@ def test_what_stands_under_a_mask_does_not_matter():
     x = np.ma.masked_array([3.0, np.nan, 4.0, np.inf], [0, 1, 0, 1])
     assert fit(heights, {"x": x}, **QUICK).certificate.trusted
     y = np.ma.masked_array([2, 2, -7, 3, 2, 99], [0, 0, 1, 0, 0, 1])
-    assert fit(binomial_pixels, {**DATA, "y": y}, ARGS, **QUICK).draws["ink"].isfinite().all()
+    assert fit(binomial_pixels, {**DATA, "y": y}, ARGS, **ROUGH).draws["ink"].isfinite().all()
 
 
 def test_missing_parts_of_a_joint_event():
@@ -198,7 +221,9 @@ def test_missing_labels_are_summed_out():
     joint = draws["weights"].log()[:, None] + log_p
     joint = torch.where(torch.from_numpy(y.mask), joint.logsumexp(-1), joint[:, torch.arange(6), DATA["y"]])
     complete = density(binomial_pixels, DATA, ARGS)
-    rest = complete.log_prob(z) - (draws["weights"].log()[:, None] + log_p)[:, torch.arange(6), DATA["y"]].sum(-1)
+    rest = complete.log_prob(z) - (draws["weights"].log()[:, None] + log_p)[
+        :, torch.arange(6), DATA["y"]
+    ].sum(-1)
     torch.testing.assert_close(found.log_prob(z), rest + joint.sum(-1), rtol=1e-10, atol=1e-10)
 
 
@@ -227,9 +252,10 @@ def test_missing_covariates_become_unknowns():
     covariance = np.full((3, 3), 4.0) + 2.25 * np.eye(3)
     covariance = np.diag([1, 1, 2]) @ covariance @ np.diag([1, 1, 2]) + np.diag([0, 0, 0.49])
     seen = dist.MultivariateNormal(torch.zeros(3).double(), torch.from_numpy(covariance))
-    expected = seen.log_prob(torch.tensor([0.6, 3.0, 2.5]).double()) + dist.Normal(
-        torch.tensor([1.2, 6.0]), 0.7
-    ).log_prob(y[[0, 2]]).sum()
+    expected = (
+        seen.log_prob(torch.tensor([0.6, 3.0, 2.5]).double())
+        + dist.Normal(torch.tensor([1.2, 6.0]), 0.7).log_prob(y[[0, 2]]).sum()
+    )
     assert posterior.certificate.log_evidence == pytest.approx(float(expected), abs=1e-4)
 
 
@@ -250,5 +276,7 @@ def test_a_latent_count_without_end():
             count = pyro.sample("count", dist.Poisson(3.0))
             pyro.sample("x", dist.Normal(count, 2.0))
 
-    refused("site 'count': expected a discrete site that can be summed out.*Poisson", {"x": [2.0, 3.0]}, (), story)
+    refused(
+        "site 'count': expected a discrete site that can be summed out.*Poisson", {"x": [2.0, 3.0]}, (), story
+    )
     assert fit(story, {"x": [2.0, 3.0], "count": [2, 4]}).certificate.method == "exact"

@@ -17,7 +17,7 @@ CLASSES, PIXELS, LEVELS = EXAMPLE[0][1:]
 
 @pytest.fixture(scope="module")
 def images():
-    return fit(binomial_pixels, EXAMPLE[1], EXAMPLE[0], restarts=2, draws=150, seed=0)
+    return fit(binomial_pixels, EXAMPLE[1], EXAMPLE[0], restarts=1, draws=200, seed=0)
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_local_continuous_sites_are_integrated_out():
 
 
 def test_covariates_that_are_missing():
-    """c ~ N(m, 1.5), y ~ N(2 c, 1), m ~ N(0, 2): seen elements of c count, missing ones are integrated out."""
+    """c ~ N(m, 1.5), y ~ N(2 c, 1), m ~ N(0, 2): seen c count, missing ones are integrated out."""
 
     def regression(n):
         m = pyro.sample("m", dist.Normal(0.0, 2.0))
@@ -177,7 +177,7 @@ def test_a_row_is_the_same_in_any_company(images, x):
 
 
 def test_many_rows_are_the_same_as_few():
-    """Beyond some millions of elements the program is traced first: a value read by Python must not freeze."""
+    """Beyond some millions of elements the program is traced: a value read by Python must not freeze."""
 
     def reads(n):
         m = pyro.sample("m", dist.Normal(0.0, 1.0))

@@ -88,7 +88,9 @@ def test_draws_are_distinct_and_unordered(case):
     """Resampling is without replacement (1 % may repeat) and in random order: ArviZ's ESS is not fooled."""
     *_, posterior = case
     name = next(iter(posterior.draws))
-    draws = posterior.draws[name].flatten(2)[..., 0] if posterior.draws[name].dim() > 2 else posterior.draws[name]
+    draws = (
+        posterior.draws[name].flatten(2)[..., 0] if posterior.draws[name].dim() > 2 else posterior.draws[name]
+    )
     for chain in draws:
         assert len(chain.unique()) >= 0.98 * len(chain)
         centred = chain - chain.mean()

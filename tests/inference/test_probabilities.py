@@ -16,12 +16,12 @@ CLASSES, PIXELS, LEVELS = EXAMPLE[0][1:]
 
 @pytest.fixture(scope="module")
 def images():
-    return fit(binomial_pixels, EXAMPLE[1], EXAMPLE[0], restarts=2, draws=150, seed=0)
+    return fit(binomial_pixels, EXAMPLE[1], EXAMPLE[0], restarts=1, draws=200, seed=0)
 
 
 @pytest.fixture(scope="module")
 def clouds():
-    return fit(gaussian_classes, CLOUDS[1], CLOUDS[0], restarts=2, draws=150, seed=0)
+    return fit(gaussian_classes, CLOUDS[1], CLOUDS[0], restarts=1, draws=200, seed=0)
 
 
 def flat(posterior):
@@ -69,7 +69,10 @@ def test_the_rows_are_counted_or_told(images, x):
 
 
 def test_clouds_by_hand(clouds):
-    draws, x = flat(clouds), torch.tensor([[2.0, -3.0], [-3.0, 4.5], [3.0, 3.0], [40.0, 2.5]], dtype=torch.float64)
+    draws, x = (
+        flat(clouds),
+        torch.tensor([[2.0, -3.0], [-3.0, 4.5], [3.0, 3.0], [40.0, 2.5]], dtype=torch.float64),
+    )
     log_p = dist.MultivariateNormal(draws["mean"][:, None], precision_matrix=draws["precision"][:, None])
     joint = draws["weights"].log()[:, None] + log_p.log_prob(x[:, None])
     found = clouds.probabilities("y", given={"x": x})
@@ -100,7 +103,7 @@ def test_known_labels_stay_known(images, x):
 def test_half_labelled_data():
     """Labels missing in the data are summed out of the fit; of the fitted rows E[p(y | x, theta)]."""
     data = {"x": EXAMPLE[1]["x"], "y": np.ma.masked_array(EXAMPLE[1]["y"].numpy(), [0, 1, 0, 1, 0, 0])}
-    posterior = fit(binomial_pixels, data, EXAMPLE[0], restarts=2, draws=150, seed=0)
+    posterior = fit(binomial_pixels, data, EXAMPLE[0], restarts=1, draws=200, seed=0)
     found = posterior.probabilities("y")
     by_hand = pixel_joint(flat(posterior), data["x"]).softmax(-1).mean(0)
     unknown = torch.from_numpy(data["y"].mask)
@@ -147,7 +150,9 @@ def test_a_global_discrete_site():
     # 4,000 draws of the coin: an error of at most 4 sqrt(.25 / 4000) = .032 before the new rows
     found = posterior.probabilities("fair", given={"x": new})
     torch.testing.assert_close(found, coin_odds(torch.cat([x, new])), rtol=0, atol=0.05)
-    torch.testing.assert_close(prior(coin, draws=4000).probabilities("fair", given={"x": x}), coin_odds(x), rtol=0, atol=0.05)
+    torch.testing.assert_close(
+        prior(coin, draws=4000).probabilities("fair", given={"x": x}), coin_odds(x), rtol=0, atol=0.05
+    )
 
 
 CHANCE, CENTRE = torch.tensor([0.3, 0.7]), torch.tensor([-2.0, 2.0])

@@ -17,7 +17,7 @@ CLASSES, PIXELS, LEVELS = EXAMPLE[0][1:]
 
 @pytest.fixture(scope="module")
 def images():
-    return fit(binomial_pixels, EXAMPLE[1], EXAMPLE[0], restarts=2, draws=400, seed=0)
+    return fit(binomial_pixels, EXAMPLE[1], EXAMPLE[0], restarts=1, draws=800, seed=0)
 
 
 def flat(posterior):
@@ -35,7 +35,10 @@ def same_frequencies(found, probabilities):
     observed = torch.bincount(found.long(), minlength=len(probabilities)).double()[order]
     expected = count * probabilities[order] / probabilities.sum()
     keep = expected.cumsum(0) > 5
-    cells = [(observed[~keep].sum(), expected[~keep].sum()), *zip(observed[keep], expected[keep], strict=True)]
+    cells = [
+        (observed[~keep].sum(), expected[~keep].sum()),
+        *zip(observed[keep], expected[keep], strict=True),
+    ]
     cells = [(o, e) for o, e in cells if e > 0]
     statistic = sum(float((o - e) ** 2 / e) for o, e in cells)
     k = max(1, len(cells) - 1)
@@ -135,7 +138,7 @@ def coins(n):
 
 def test_every_row_weighs_the_draws_by_itself():
     posterior = prior(coins, draws=4000, seed=1)
-    found = posterior.sample("second", given={"first": torch.tensor([0.0, 5.0, 2.0])}, num_samples=1500)
+    found = posterior.sample("second", given={"first": torch.tensor([0.0, 5.0, 2.0])}, num_samples=800)
     for row, first in enumerate((0.0, 5.0, 2.0)):
         law = dist.BetaBinomial(2.0 + first, 3.0 + 5 - first, 5)
         same_frequencies(found[:, row], law.log_prob(torch.arange(6.0)).exp())
@@ -151,11 +154,11 @@ def test_local_continuous_sites_given_what_was_measured():
 
     x = torch.tensor([1.5, -2.0])
     for posterior in (prior(measured), fit(measured, {"x": torch.tensor([0.3])}, restarts=2, draws=200)):
-        found = posterior.sample("z", given={"x": x}, num_samples=2000)
+        found = posterior.sample("z", given={"x": x}, num_samples=800)
         # error of resampling and of 1,000 simulated z, of which about 400 effective
-        error = math.sqrt(0.8) * math.sqrt(1 / 2000 + 1 / 300)
+        error = math.sqrt(0.8) * math.sqrt(1 / 800 + 1 / 300)
         assert ((found.mean(0) - 0.8 * x).abs() < 4 * error).all()
-        assert ((found.std(0) / math.sqrt(0.8) - 1).abs() < 4 * math.sqrt(0.5 * (1 / 2000 + 1 / 300))).all()
+        assert ((found.std(0) / math.sqrt(0.8) - 1).abs() < 4 * math.sqrt(0.5 * (1 / 800 + 1 / 300))).all()
 
 
 def test_the_prior_draws_parameters_and_data_together():

@@ -93,7 +93,10 @@ def test_a_support_that_depends_on_another_site():
         sd = (p * (value - mean) ** 2).sum().sqrt()
         assert abs(moments(posterior, name)[0] - mean) < 4 * sd / math.sqrt(800)
     evidence = log_p.flatten().logsumexp(0) - 2 * math.log(800)
-    assert abs(posterior.certificate.log_evidence - evidence) < 4 * posterior.certificate.log_evidence_stderr + 0.01
+    assert (
+        abs(posterior.certificate.log_evidence - evidence)
+        < 4 * posterior.certificate.log_evidence_stderr + 0.01
+    )
 
 
 def test_a_flat_prior():
@@ -133,18 +136,18 @@ def matrices(n):
 @pytest.mark.filterwarnings("ignore:Singular sample")
 def test_simplexes_orders_correlations_and_precisions():
     data = prior(matrices, (12,), draws=2, seed=3).sample(["k", "grade", "u", "v"], seed=4)
-    posterior = fit(matrices, data, **QUICK)
+    posterior = fit(matrices, data, restarts=1, draws=400, seed=0)
     draws = posterior.draws
     assert bool((draws["cuts"].diff(dim=-1) > 0).all())
-    torch.testing.assert_close(draws["weights"].sum(-1), torch.ones(2, 400).double())
-    torch.testing.assert_close(draws["factor"].square().sum(-1), torch.ones(2, 400, 2).double())
+    torch.testing.assert_close(draws["weights"].sum(-1), torch.ones(1, 400).double())
+    torch.testing.assert_close(draws["factor"].square().sum(-1), torch.ones(1, 400, 2).double())
     assert bool((torch.linalg.eigvalsh(draws["precision"]) > 0).all())
-    assert posterior.certificate.trusted or posterior.certificate.reasons
     # what is conjugate in it is exact
+    assert posterior.certificate.method == "svi+psis", str(posterior.certificate)
     counts = torch.bincount(data["k"], minlength=3) + torch.tensor([2.0, 3.0, 4.0])
     exact = dist.Dirichlet(counts)
     gap = (moments(posterior, "weights")[0] - exact.mean).abs()
-    assert bool((gap < 4 * exact.variance.sqrt() / math.sqrt(800)).all()) or not posterior.certificate.trusted
+    assert bool((gap < 4 * exact.variance.sqrt() / math.sqrt(400)).all())
 
 
 def test_a_factor_counts_and_is_enough_of_an_observation():
@@ -334,7 +337,9 @@ def test_labels_never_seen_are_summed_out(decorate):
     z = points(found.size)
     draws = found.constrain(z)
     weights, mu = draws["weights"], draws["mu"]
-    rows_log_p = (weights.log()[:, None] + dist.Normal(mu[:, None], 1.5).log_prob(MIXED[:, None])).logsumexp(-1)
+    rows_log_p = (weights.log()[:, None] + dist.Normal(mu[:, None], 1.5).log_prob(MIXED[:, None])).logsumexp(
+        -1
+    )
     expected = dist.Dirichlet(torch.tensor([2.0, 3.0]).double()).log_prob(weights) + rows_log_p.sum(-1)
     expected = expected + dist.Normal(0.0, 5.0).log_prob(mu).sum(-1)
     expected = expected + biject_to(constraints.simplex).log_abs_det_jacobian(z[:, :1], weights)
