@@ -169,8 +169,10 @@ def missed_mode(share: float) -> str:
 
 
 def _restart_reasons(replicates: Sequence[Replicate], rhat: float | None, limit: float) -> list[str]:
-    if rhat is None:
+    if len(replicates) == 1:
         return ["There is a single restart, so nothing was compared. Use restarts=2 or more."]
+    if rhat is None:
+        return [f"{replicates[0].z.shape[0]} draws per restart are too few to compare. Use draws=4 or more."]
     reasons = []
     if not rhat < limit:
         reasons.append(

@@ -63,6 +63,10 @@ def _one(name: str, raw: Any, argument: str) -> Evidence:
             seen = torch.from_numpy(~missing)
         raw = np.where(missing, np.zeros((), raw.dtype), raw.data)
     value = _tensor(name, raw, argument)
+    if not value.numel():
+        raise ValueError(
+            f"{argument}[{name!r}]: expected at least one value, got shape {tuple(value.shape)}."
+        )
     finite = torch.isfinite(value) if value.is_floating_point() else torch.ones((), dtype=torch.bool)
     if not finite.all():
         count = int((~finite).sum())

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pyro.ops.provenance import get_provenance
+import torch
+from pyro.ops.provenance import detach_provenance, get_provenance
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _READS = frozenset(
@@ -50,3 +52,20 @@ class Reads(TorchFunctionMode):
         if name in _READS or in_place or kwargs.get("out") is not None:
             self.names |= get_provenance([args, dict(kwargs)])
         return func(*args, **kwargs)
+
+
+def unmarked(fn: Any) -> Any:
+    """Strip the marks from a distribution's parameters, on a copy."""
+    if not isinstance(fn, torch.distributions.Distribution):
+        return fn
+    plain = fn.__class__.__new__(fn.__class__)
+    plain.__dict__ = {
+        key: unmarked(value) if isinstance(value, torch.distributions.Distribution) else _strip(value)
+        for key, value in fn.__dict__.items()
+    }
+    return plain
+
+
+def _strip(value: Any) -> Any:
+    marked: Any = value  # detach_provenance is typed for tensors, and takes containers of them
+    return detach_provenance(marked) if isinstance(value, Tensor | tuple | list | dict) else value

@@ -25,7 +25,7 @@ from inference.bijections import bijection
 from inference.calls import Call, story_name
 from inference.evidence import Evidence, fit_to_site
 from inference.isolation import isolated
-from inference.marks import Reads
+from inference.marks import Reads, unmarked
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class _Prototype(Messenger):
             return
         sample = _sample(fn)
         if name in self.evidence:
-            checked = fit_to_site(name, self.evidence[name], _plain(fn), sample, self.argument)
+            checked = fit_to_site(name, self.evidence[name], unmarked(fn), sample, self.argument)
             self.checked[name] = checked
             sample = checked.value
         msg["value"], msg["done"] = sample, True
@@ -258,26 +258,9 @@ def _site(name: str, msg: Any, earlier: set[str], control: frozenset[str]) -> Si
         except Exception:  # a density that refuses marked tensors: assume it depends on all before
             parents = frozenset(earlier)
     value = detach_provenance(msg["value"])
-    fn = _plain(msg["fn"])
+    fn = unmarked(msg["fn"])
     parents = (parents | control) - {name}
     return Site(name, kind, fn, value, plates, parents, bool(msg["is_observed"]) and kind != "deterministic")
-
-
-def _plain(fn: Any) -> Any:
-    """Strip the marks from a distribution's parameters, on a copy."""
-    if not isinstance(fn, torch.distributions.Distribution):
-        return fn
-    plain = fn.__class__.__new__(fn.__class__)
-    plain.__dict__ = {
-        key: _plain(value) if isinstance(value, torch.distributions.Distribution) else _strip(value)
-        for key, value in fn.__dict__.items()
-    }
-    return plain
-
-
-def _strip(value: Any) -> Any:
-    marked: Any = value  # detach_provenance is typed for tensors, and takes containers of them
-    return detach_provenance(marked) if isinstance(value, Tensor | tuple | list | dict) else value
 
 
 def _reject_subsampling(name: str, msg: Any) -> None:

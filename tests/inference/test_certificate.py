@@ -79,6 +79,8 @@ def test_a_single_restart_is_not_trusted():
     certificate = fit(heights, {"x": X}, restarts=1, draws=100).certificate
     assert not certificate.trusted and certificate.rhat is None
     assert any("restarts=2" in reason for reason in certificate.reasons)
+    few = fit(heights, {"x": X}, restarts=2, draws=3).certificate
+    assert not few.trusted and any("draws=4" in reason for reason in few.reasons)
 
 
 def test_a_loop_that_is_cut_short_is_not_trusted():

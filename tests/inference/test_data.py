@@ -70,6 +70,7 @@ def test_a_site_that_does_not_exist():
         ("y", DATA["y"] - 5.0, r"data\['y'\]: expected values in the support"),
         ("x", torch.where(DATA["x"] == 5, torch.nan, DATA["x"]), r"data\['x'\].*3 NaN.*masked_invalid\(x\)"),
         ("x", torch.where(DATA["x"] == 5, torch.inf, DATA["x"]), r"data\['x'\]: expected finite numbers"),
+        ("x", DATA["x"][:0], r"data\['x'\]: expected at least one value, got shape \(0, 3\)"),
         ("y", np.array(list("abcdef")), r"data\['y'\]: expected numbers, got an array of dtype <U1"),
         ("y", np.array([2, 2, None, 3, 2, 3]), r"data\['y'\]: expected numbers"),
     ],
