@@ -65,9 +65,23 @@ class Call:
 
     def replace_rows(self, n: int) -> Call:
         """Return the call with another row count."""
-        bound = self._signature.bind_partial(*self.args, **self.kwargs)
-        bound.arguments["n"] = n
-        return Call(self.story, bound.args, bound.kwargs, self.counts_rows)
+        position = self._position_of_rows()
+        if position is None:
+            return Call(self.story, self.args, {**self.kwargs, "n": n}, self.counts_rows)
+        args = (*self.args[:position], n, *self.args[position + 1 :])
+        return Call(self.story, args, self.kwargs, self.counts_rows)
+
+    @property
+    def rows(self) -> Any:
+        """The row count, ``None`` while it is left out."""
+        return self._signature.bind_partial(*self.args, **self.kwargs).arguments.get("n")
+
+    def _position_of_rows(self) -> int | None:
+        """Where ``n`` stands among the positional arguments, if it does."""
+        parameters = self._signature.parameters
+        position = list(parameters).index("n")
+        by_position = parameters["n"].kind != inspect.Parameter.KEYWORD_ONLY and position < len(self.args)
+        return position if by_position else None
 
     def with_args(self, args: tuple[Any, ...]) -> Call:
         """Return the call with other positional arguments; keywords stay, but for a counted ``n``."""

@@ -139,7 +139,7 @@ class LogDensity:
                 self._cost = self._largest(self._run_folded(fresh[0], self.folded.inputs)[0])
             self.note = ""
             return
-        self.folded = None
+        self.folded, self.note = None, ""
         self._adopt(self._point, self.data, fresh, plain)
 
     def _adopt(self, point: Any, inputs: Mapping[str, Any], fresh: Tensor, plain: Tensor) -> bool:

@@ -70,12 +70,32 @@ def plan(structure: Structure, evidence: Mapping[str, Evidence]) -> Plan:
 
 def _require_enumerable(structure: Structure, name: str) -> None:
     site = structure.sites[name]
+    outside = reaches_outside(structure, name)
+    if site.enumerable and outside:
+        raise ValueError(
+            f"site {name!r}: {outside!r} depends on it from outside its plate, so that all its "
+            f"{site.value.numel()} values would have to be summed out jointly. Draw them one by one (for i "
+            f"in pyro.plate(...)), sum them out in the story, or give {name!r} in data."
+        )
     if not site.enumerable:
         raise ValueError(
             f"site {name!r}: expected a discrete site that can be summed out (Bernoulli, Categorical, "
             f"or Binomial with one total, without .to_event), got a latent "
             f"{type(site.fn).__name__}. Give it in data, or sum it out in the story."
         )
+
+
+def reaches_outside(structure: Structure, name: str) -> str | None:
+    """A site that depends on the named one without lying in all of its plates, if there is one.
+
+    Pyro's contraction would take the named site for a single one, shared by its whole plate.
+    """
+    own = {p.name for p in structure.sites[name].plates if p.size > 1}
+    for child in sorted(structure.children(name)):
+        site = structure.sites[child]
+        if site.kind != "deterministic" and not own <= {p.name for p in site.plates}:
+            return child
+    return None
 
 
 @contextmanager

@@ -166,7 +166,8 @@ class Posterior:
         tables = question.tables(site)
         if not question.new or not _weighted(question):
             return tables.exp().mean(0)
-        plates = question.shared_plates([site])
+        shared = [n for n in question.evidence if n in self._fit.global_sites]
+        plates = question.shared_plates([site], shared)
         log_w = question.log_rows(plates)
         joint = _align(log_w, plates, question, site) + tables
         return joint.logsumexp(0).softmax(-1)
@@ -275,9 +276,10 @@ def _log_mean(log_p: Tensor) -> tuple[Tensor, Tensor]:
 
 def _align(log_w: Tensor, plates: list[Any], question: Question, site: str) -> Tensor:
     """Give per-row weights the axes of a site's table (draws, *site shape, categories)."""
-    own = question.structure.sites[site].plates
-    names = [p.name for p in plates]
-    shape = [p.size if p.name in names else 1 for p in own]
+    target, names = question.structure.sites[site], [p.name for p in plates]
+    shape = [1] * len(target.shape)
+    for plate in target.plates:
+        shape[plate.dim] = plate.size if plate.name in names else 1
     return log_w.reshape(len(log_w), *shape, 1)
 
 
@@ -290,14 +292,14 @@ def _tabulated(fit: Fit, question: Question, site: str, given: Any, args: Any, s
         assumed = {**(given or {}), site: torch.full(target.shape, float(value)).to(value.dtype)}
         column = ask(fit, assumed, args, (), seed=seed)
         log_p, _ = _log_mean(column.log_rows(column.shared_plates()))
-        if log_p.shape != target.shape:
+        if list(log_p.shape) != [p.size for p in target.plates]:
             raise ValueError(
                 f"site: {site!r} has shape {tuple(target.shape)}, but what depends on it is simulated "
                 f"for whole rows of shape {tuple(log_p.shape)}; its probabilities cannot be told apart."
             )
         if known is not None and known.seen is not None:
-            log_p = torch.where(known.seen & (known.value != value), -math.inf, log_p)
-        columns.append(log_p)
+            log_p = torch.where(known.seen & (known.value != value), -math.inf, log_p.reshape(target.shape))
+        columns.append(log_p.reshape(target.shape))
     return torch.stack(columns, -1).softmax(-1)
 
 

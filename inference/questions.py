@@ -22,7 +22,7 @@ from inference.evidence import Evidence, as_evidence, factorized, require_maskab
 from inference.fitted import Fit, Particles, run_forward
 from inference.handlers import Known
 from inference.isolation import isolated
-from inference.plan import enumerating, plan
+from inference.plan import enumerating, plan, reaches_outside
 from inference.structure import Plate, Structure, inspect_rows
 
 _DISCRETE = 4000  # draws of global discrete sites where nothing continuous was unknown
@@ -69,8 +69,13 @@ class Question:
         return {n for n in self.particles if hidden & self.structure.ancestors([n])}
 
     def shared_plates(self, names: Collection[str] = (), without: Collection[str] = ()) -> list[Plate]:
-        """The plates that the counted and simulated sites (and ``names``) share, outermost first."""
-        involved = [n for n in [*self.counted, *self.simulated, *names] if n not in without]
+        """The plates that the counted and simulated sites (and ``names``) share, outermost first.
+
+        New rows are separate questions, also where sites that they share are simulated.
+        """
+        sites = self.structure.sites
+        simulated = [n for n in self.simulated if self.rows is None or sites[n].within(self.rows)]
+        involved = [n for n in [*self.counted, *simulated, *names] if n not in without]
         plates: list[Plate] | None = None
         for name in involved:
             own = {p.name for p in self.structure.sites[name].plates}
@@ -128,7 +133,8 @@ class Question:
     def tables(self, site: str, particles: Particles | None = None) -> Tensor:
         """Log conditional probabilities of a summed-out site: (draws, *site shape, categories)."""
         counted = self.counted | set(self.evidence) | self._beside
-        return self.map(lambda trace: table(trace, counted, site), particles)
+        shape = self.structure.sites[site].shape
+        return self.map(lambda trace: table(trace, counted, site).reshape(*shape, -1), particles)
 
 
 def ask(
@@ -227,12 +233,11 @@ def _global_particles(
 def _require_all_globals(fit: Fit, question: Question, targets: Collection[str], argument: str) -> None:
     """Given one global site, the draws of the others would have to be conditioned on it."""
     fixed = [n for n in question.evidence if n in fit.global_sites]
-    if not fixed:
+    if not fixed or fit.prior_draws:  # draws of a prior are weighed by what is given
         return
     asked = {*question.evidence, *targets}
     open_sites = {n for n in question.structure.ancestors(asked) if n in question.particles}
-    upstream = question.structure.ancestors(fixed) - set(fixed)
-    conflict = sorted(open_sites & upstream if fit.prior_draws else open_sites)
+    conflict = sorted(open_sites)
     if conflict:
         raise ValueError(
             f"{argument}: {fixed[0]!r} is given, but {conflict[0]!r} is not, and its draws were made "
@@ -264,7 +269,7 @@ def _assign(
         seen = evidence[name].seen
         if seen is not None and not sites[name].enumerable and not factorized(sites[name].fn):
             require_maskable(name, sites[name].fn, seen, "given")
-    simulated = {n for n in [*unknown, *half] if not sites[n].enumerable}
+    simulated = {n for n in [*unknown, *half] if not sites[n].enumerable or reaches_outside(structure, n)}
     upstream = structure.ancestors(simulated)
     simulated |= {n for n in [*unknown, *half] if n in upstream}
     summed = tuple(n for n in [*unknown, *half] if n not in simulated)

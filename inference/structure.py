@@ -281,7 +281,8 @@ def inspect_rows(
 ) -> tuple[Structure, dict[str, Evidence]]:
     """Inspect a story whose omitted argument ``n`` is the row count of the evidence.
 
-    The leading axes of the evidence are the candidates; the first that fits every site is taken.
+    The leading axes of the evidence are the candidates, and the row count that the call has, if any; the
+    first that fits every site is taken.
 
     Args:
         call, evidence, argument, override: as in :func:`inspect_story`.
@@ -294,9 +295,10 @@ def inspect_rows(
         return inspect_story(call, evidence, argument, override=override)
     rows = evidence if counting is None else counting
     lengths = [e.value.shape[0] for e in rows.values() if e.value.dim()]
-    candidates = sorted(set(lengths), key=lambda n: (-lengths.count(n), -n)) or [1]
+    candidates = sorted(set(lengths), key=lambda n: (-lengths.count(n), -n))
+    candidates += [] if call.rows is None else [call.rows]
     first: ValueError | None = None
-    for n in candidates:
+    for n in candidates or [1]:
         try:
             return inspect_story(call.with_rows(n), evidence, argument, override=override)
         except ValueError as error:

@@ -159,6 +159,11 @@ def test_loo_pit(posterior):
     import matplotlib.pyplot as plt
 
     full = posterior.to_arviz(predictive=600, log_likelihood="sites")
+    drawn = full["posterior_predictive"]["y"].values
+    assert drawn.shape == (2, 300, ROWS)
+    centre = (posterior.draws["slope"] @ COVARIATES.double().T).numpy()
+    pairs = np.corrcoef((drawn - centre.mean((0, 1))).ravel(), (centre - centre.mean((0, 1))).ravel())
+    assert pairs[0, 1] > 4 / np.sqrt(600 * ROWS) + 0.1  # each belongs to its posterior draw
     pit = az.loo_pit(full, y="y")
     assert pit.shape == (ROWS,) and ((pit >= 0) & (pit <= 1)).all()
     # the story is the truth: a uniform sample of 25, Kolmogorov distance beyond .39 with chance 1e-3

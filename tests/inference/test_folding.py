@@ -118,6 +118,22 @@ def pulled(n):
         pyro.factor("pull", -(mu**2) * torch.ones(n))
 
 
+def test_deterministic_sites_are_those_of_all_rows():
+    """The folded run has a single row; what is computed from their number must not be."""
+
+    def story(n):
+        mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+        pyro.deterministic("total", n * mu)
+        with pyro.plate("row", n, dim=-1):
+            pyro.sample("x", dist.Normal(mu, 2.0))
+
+    structure, evidence = inspect_rows(Call.bind(story), as_evidence({"x": torch.ones(N)}))
+    density = LogDensity(structure, evidence)
+    assert density.folded is not None
+    draws = density.constrain(torch.tensor([[0.7], [-2.5]], dtype=torch.float64))
+    torch.testing.assert_close(draws["total"], N * draws["mu"])
+
+
 COVARIATE = torch.linspace(-2.0, 3.0, N)
 
 

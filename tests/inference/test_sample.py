@@ -210,6 +210,20 @@ def test_deterministic_sites():
     torch.testing.assert_close(drawn["total"], 3 * drawn["mu"])
 
 
+def test_keywords_stay_when_other_arguments_come():
+    def story(n, levels=2):
+        chance = pyro.sample("chance", dist.Beta(4.0, 3.0))
+        with pyro.plate("row", n, dim=-1):
+            pyro.sample("x", dist.Binomial(levels, chance))
+
+    x = torch.tensor([7.0, 9.0, 12.0])
+    for args in ((3,), ()):
+        posterior = fit(story, {"x": x}, args, {"levels": 15}, restarts=1, draws=50)
+        assert posterior.sample("x", args=(40,)).max() > 4
+        assert posterior.sample("x", args=(40, 3)).max() <= 3
+        assert posterior.log_prob({"x": torch.tensor([14.0])}).isfinite()
+
+
 def test_what_cannot_be_asked(images):
     y = torch.tensor([3, 2])
     with pytest.raises(ValueError, match="'ink' is shared by all rows"):

@@ -1,6 +1,7 @@
 """A saved posterior answers like the one that was saved; a folder is written whole or not at all."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyro
@@ -158,6 +159,23 @@ def test_a_failure_leaves_the_old_one(posterior, path, monkeypatch):
     assert sorted(p.name for p in path.parent.iterdir()) == ["posterior"]
     other.save(path)
     identical(other, load(path, story))
+    assert sorted(p.name for p in path.parent.iterdir()) == ["posterior"]
+
+
+def test_a_failure_to_move_into_place_puts_the_old_one_back(posterior, path, monkeypatch):
+    posterior.save(path)
+    rename = Path.rename
+
+    def refuse(self, target):
+        if Path(target) == path and ".old." not in self.name:
+            raise OSError("busy")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="busy"):
+        posterior.save(path)
+    monkeypatch.undo()
+    identical(posterior, load(path, story))
     assert sorted(p.name for p in path.parent.iterdir()) == ["posterior"]
 
 

@@ -319,6 +319,46 @@ def test_nested_sites_are_summed_out_exactly():
         torch.testing.assert_close(found.log_prob(z[None])[0], expected, rtol=1e-6, atol=1e-6)
 
 
+def test_a_discrete_site_away_from_the_last_dimension():
+    """A kind for every group, in a plate at dim=-2: its tables have the site's shape, (groups, 1)."""
+
+    def story(n):
+        with pyro.plate("group", 4, dim=-2):
+            kind = pyro.sample("kind", dist.Categorical(torch.tensor([0.3, 0.7])))
+            with pyro.plate("member", n, dim=-1):
+                pyro.sample("x", dist.Normal(CENTRES[kind], 1.5))
+
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(2))
+    like = dist.Normal(CENTRES, 1.5).log_prob(x[..., None]).sum(1) + torch.tensor([0.3, 0.7]).log()
+    posterior = fit(story, {"x": x}, (5,))
+    assert posterior.certificate.log_evidence == pytest.approx(float(like.logsumexp(-1).sum()), rel=1e-5)
+    expected = like.softmax(-1)[:, None].double()
+    torch.testing.assert_close(posterior.probabilities("kind"), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        posterior.probabilities("kind", given={"x": x}), expected, rtol=1e-4, atol=1e-6
+    )
+    assert posterior.sample(["x", "kind"])["kind"].shape == (4, 1)
+    torch.testing.assert_close(
+        posterior.log_prob({"x": x}), like.logsumexp(-1).double(), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_discrete_site_that_acts_outside_its_plate_is_an_error():
+    """Spike and slab: the contraction would tie the inclusions of all features together."""
+    covariates = torch.randn(10, 3, generator=torch.Generator().manual_seed(1))
+
+    def story():
+        with pyro.plate("feature", 3, dim=-1):
+            use = pyro.sample("use", dist.Bernoulli(0.3))
+            slope = pyro.sample("slope", dist.Normal(0.0, 2.0))
+        with pyro.plate("row", 10, dim=-1):
+            pyro.sample("y", dist.Normal(((use * slope)[..., None, :] * covariates).sum(-1), 1.5))
+
+    with pytest.raises(ValueError, match="site 'use': 'y' depends on it from outside its plate.*3 values"):
+        fit(story, {"y": covariates[:, 0] * 2})
+    assert fit(story, {"y": covariates[:, 0] * 2, "use": torch.tensor([1.0, 0.0, 0.0])}, restarts=1, draws=50)
+
+
 def mixture(n):
     weights = pyro.sample("weights", dist.Dirichlet(torch.tensor([2.0, 3.0])))
     with pyro.plate("class", 2, dim=-1):

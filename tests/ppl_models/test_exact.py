@@ -1,6 +1,7 @@
 """Closed-form posteriors against their own joint densities, for every story that has one."""
 
 import importlib
+import itertools
 import pkgutil
 
 import pytest
@@ -37,10 +38,10 @@ def log_joint(module, theta):
         return poutine.trace(known).get_trace().log_prob_sum()
 
 
-def draw(module, seed):
-    """A draw of all latent sites, one given the others, in the story's order; and its log density."""
+def draw(module, seed, order=None):
+    """A draw of all latent sites, each given those before it; and its log density."""
     theta, log_q = {}, 0.0
-    for name in exact(module):
+    for name in order or exact(module):
         conditional = exact(module, theta)[name]
         with isolated(seed):
             theta[name] = conditional.sample()
@@ -49,8 +50,9 @@ def draw(module, seed):
 
 
 def test_bayes_rule_holds(module):
-    """log p(x, theta) - log q(theta | x) is log p(x), whatever theta."""
-    draws = [draw(module, seed) for seed in range(20)]
+    """log p(x, theta) - log q(theta | x) is log p(x), whatever theta, in whatever order it was drawn."""
+    orders = list(itertools.permutations(exact(module)))
+    draws = [draw(module, seed, orders[seed % len(orders)]) for seed in range(24)]
     gaps = torch.stack([log_joint(module, theta) - log_q for theta, log_q in draws])
     assert gaps.dtype == torch.float64
     torch.testing.assert_close(gaps, gaps.mean().expand_as(gaps), rtol=1e-9, atol=1e-9)
