@@ -166,8 +166,7 @@ class Posterior:
         tables = question.tables(site)
         if not question.new or not _weighted(question):
             return tables.exp().mean(0)
-        shared = [n for n in question.evidence if n in self._fit.global_sites]
-        plates = question.shared_plates([site], shared)
+        plates = question.shared_plates([site], without=self._fit.global_sites)
         log_w = question.log_rows(plates)
         joint = _align(log_w, plates, question, site) + tables
         return joint.logsumexp(0).softmax(-1)
@@ -291,7 +290,7 @@ def _tabulated(fit: Fit, question: Question, site: str, given: Any, args: Any, s
     for value in target.fn.enumerate_support(expand=False).reshape(-1):
         assumed = {**(given or {}), site: torch.full(target.shape, float(value)).to(value.dtype)}
         column = ask(fit, assumed, args, (), seed=seed)
-        log_p, _ = _log_mean(column.log_rows(column.shared_plates()))
+        log_p, _ = _log_mean(column.log_rows(column.shared_plates(without=fit.global_sites)))
         if list(log_p.shape) != [p.size for p in target.plates]:
             raise ValueError(
                 f"site: {site!r} has shape {tuple(target.shape)}, but what depends on it is simulated "

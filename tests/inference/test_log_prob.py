@@ -115,6 +115,38 @@ def test_given_global_sites_on_the_prior_the_density_is_exact():
     assert (error < 1e-9).all()
 
 
+def nested(n):
+    tau = pyro.sample("tau", dist.Gamma(2.0, 1.0))
+    mu = pyro.sample("mu", dist.Normal(0.0, tau))
+    with pyro.plate("row", n, dim=-1):
+        pyro.sample("x", dist.Normal(mu, 0.7))
+
+
+def test_given_one_global_site_the_others_follow_it():
+    """x | tau = 2 is N(0, sqrt(4 + .49)), row by row although all rows share mu."""
+    x = torch.tensor([1.5, 4.0])
+    found, error = prior(nested, draws=1000, seed=1).log_prob({"x": x}, given={"tau": 2.0}, stderr=True)
+    assert found.shape == (2,)
+    assert ((found - dist.Normal(0.0, 4.49**0.5).log_prob(x)).abs() <= 4 * error).all()
+
+
+def test_the_prior_density_of_a_global_site():
+    """By quadrature over tau; given rows, over tau and mu."""
+    posterior = prior(nested, draws=2000, seed=1)
+    mu, x = torch.tensor(1.6), torch.tensor([1.5, 2.5])
+    tau = (torch.arange(2000).double() + 0.5) / 100
+    log_tau = dist.Gamma(2.0, 1.0).log_prob(tau) + math.log(0.01)
+    grid = torch.linspace(-10, 10, 2001).double()
+    both = log_tau[:, None] + dist.Normal(0.0, tau[:, None]).log_prob(grid)
+    alone = (log_tau + dist.Normal(0.0, tau).log_prob(mu)).logsumexp(0)
+    evidence = (both + dist.Normal(grid[:, None], 0.7).log_prob(x).sum(-1)).logsumexp((0, 1)) + math.log(0.01)
+    inside = alone + dist.Normal(mu, 0.7).log_prob(x).sum() - evidence
+    for given, expected in ((None, alone), ({"x": x}, inside)):
+        found, error = posterior.log_prob({"mu": mu}, given=given, stderr=True)
+        assert abs(found - expected) <= 4 * error and error < 0.2
+    close(posterior.log_prob({"mu": mu}, given={"tau": 2.0}), dist.Normal(0.0, 2.0).log_prob(mu))
+
+
 def schools(stddev):
     """Eight schools, centred: a local continuous latent for every row."""
     mu = pyro.sample("mu", dist.Normal(4.0, 5.0))
