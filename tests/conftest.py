@@ -7,7 +7,8 @@ import pytest
 
 # Child processes inherit these, and they must be set before torch and matplotlib are imported.
 os.environ["MPLBACKEND"] = "Agg"
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# One thread each: the suite runs in one process per core (-n auto).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def global_state():

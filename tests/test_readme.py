@@ -18,7 +18,7 @@ def test_every_python_snippet_runs_in_order():
 
 def test_the_first_two_shell_blocks_are_one_line_each_and_do_their_own_set_up():
     run, test = blocks("sh")[:2]
-    for block, last in ((run, "ppl run bayes_inversion"), (test, "python -m pytest")):
+    for block, last in ((run, "ppl run bayes_inversion"), (test, "python -m pytest -n auto --dist loadfile")):
         assert len(block.strip().splitlines()) == 1
         assert "pip install -e" in block
         assert block.strip().endswith(last)
