@@ -16,12 +16,20 @@ from inference.guides.start import best_start, mode, overdispersed
 
 NAME = "mean_field"
 _DRAWS = 64
+_WHITENED = 300  # unknowns up to which the draws are uncorrelated exactly, which takes 4 for each
 
 
 def fit(density: LogDensity, generator: torch.Generator, report: Report, steps: int | None = None) -> Fitted:
-    """Fit a Gaussian with a diagonal covariance to a density; arguments as in ``full_rank.fit``."""
+    """Fit a Gaussian with a diagonal covariance to a density; arguments as in ``full_rank.fit``.
+
+    Fixed draws that happen to be correlated let a factorized guide look correlated to the ELBO: with 64
+    of them the standard deviations came out 4 % too large at rho = .6. Up to 300 unknowns the draws are
+    therefore whitened together, and the optimum on a Gaussian is exact.
+    """
     point = mode(density, overdispersed(density, generator))
-    e = standard_draws(_DRAWS, density.size, generator, dense=False)
+    dense = density.size <= _WHITENED
+    count = max(_DRAWS, 4 * density.size) if dense else _DRAWS
+    e = standard_draws(count, density.size, generator, dense=dense)
     ones = torch.ones(density.size, dtype=torch.float64)
     start = best_start(density, [Gaussian(point, s * ones) for s in (0.03, 0.1, 0.3, 1.0)], e)
     return ascend(density, start, e, NAME, report, steps)

@@ -1,0 +1,25 @@
+"""Every experiment runs with tiny settings and writes its report, also those added later."""
+
+import json
+import math
+
+import pytest
+
+from experiments.cli import main
+from experiments.report.script import scan
+
+# bayes_inversion has a smoke run of its own, with more to look at.
+NAMES = [script.name for script in scan() if script.name != "bayes_inversion"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_smoke_run(name, tmp_path, capsys):
+    assert main(["run", name, "--smoke", "--out", str(tmp_path)]) == 0
+    assert "not judged" in capsys.readouterr().out
+    folder = tmp_path / name
+    page = (folder / "report.html").read_text()
+    claims = json.loads((folder / "claims.json").read_text())
+    assert claims, "an experiment ends with its claims"
+    assert all(math.isfinite(claim["known"]) for claim in claims)
+    assert list(folder.glob("*.png")), "an experiment has a figure that makes its point"
+    assert "data:image" in page and "src=http" not in page
