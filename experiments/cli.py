@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from experiments.report.errors import InputError
 from experiments.report.launch import INTERRUPTED, OneLineParser, launch, positive
@@ -18,6 +19,8 @@ __all__ = ["main"]
 EXAMPLES = """\
 examples:
   ppl list                                        the experiments, one line each
+  ppl list --models                               the stories: joint, what they answer, source
+  ppl show gaussian_classes                       a story's documentation and graph (SVG)
   ppl run bayes_inversion --seed 1                writes results/bayes_inversion/report.html
   ppl run bayes_inversion --smoke                 the same with tiny settings, in seconds
   ppl run my_experiment.py --out runs             a script of your own
@@ -84,12 +87,16 @@ def _dispatch(argv: list[str]) -> int:
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if options.command == "list":
-        return _list()
+        return _models(options.markdown) if options.models or options.markdown else _list()
     # Torch is loaded here and not before: help, version and list answer at once.
     if options.command == "check":
         from experiments.commands.check_command import check_command
 
         return check_command(options, ["ppl", *argv])
+    if options.command == "show":
+        from experiments.commands.show import show_command
+
+        return show_command(options)
     if options.command == "fit":
         from experiments.commands.fit import fit_command
 
@@ -108,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ppl {own_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=OneLineParser)
-    commands.add_parser("list", help="the experiments, one line each")
+    _catalogue_flags(commands)
     run = commands.add_parser(
         "run",
         add_help=False,
@@ -138,6 +145,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _catalogue_flags(commands: Any) -> None:
+    listing = commands.add_parser("list", help="the experiments, one line each; or the stories")
+    listing.add_argument("--models", action="store_true", help="the stories instead of the experiments")
+    listing.add_argument("--markdown", action="store_true", help="the stories as the README's table")
+    show = commands.add_parser("show", help="a story's documentation, sites and graph")
+    show.add_argument("story", metavar="NAME|FILE:STORY", help="see ppl list --models")
+    show.add_argument("--out", type=Path, default=Path("results"), help="where to write (default results)")
+
+
 def _story_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("story", metavar="FILE:STORY", help=STORY_HELP)
     parser.add_argument("--args", metavar="JSON", help=ARGS_HELP)
@@ -151,6 +167,14 @@ def _list() -> int:
     width = max((len(script.name) for script in scripts), default=0)
     for script in scripts:
         print(f"{script.name:<{width}}  {script.question}")
+    return 0
+
+
+def _models(as_markdown: bool) -> int:
+    from experiments.commands.catalogue import markdown, scan_stories, terminal
+
+    entries = scan_stories()
+    print(markdown(entries) if as_markdown else terminal(entries))
     return 0
 
 

@@ -27,12 +27,18 @@ __all__ = ["StoryFile", "first_line", "parse_arguments", "place", "story_file"]
 
 @dataclass(frozen=True)
 class StoryFile:
-    """A story, its name, and the example that stands beside it in its module, if any."""
+    """A story, its name, and the example that stands beside it in its module, if any.
+
+    A story that is a class is constructed with its defaults; ``written`` is the class itself, of which
+    ``inference.fit`` makes a new one for every restart.
+    """
 
     story: Callable[..., Any]
     name: str
     args: tuple[Any, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
+    written: Any = None
+    docstring: str = ""
 
 
 @contextmanager
@@ -56,7 +62,7 @@ def story_file(where: str) -> Iterator[StoryFile]:
         name = name or Path(getattr(module, "__file__", None) or source).stem
         story = _find(module, name, source)
         args, data = _example(module)
-        yield StoryFile(story, name, args, data)
+        yield StoryFile(_constructed(story, where), name, args, data, story, module.__doc__ or "")
 
 
 def parse_arguments(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -123,7 +129,7 @@ def _find(module: ModuleType, name: str, source: str) -> Callable[..., Any]:
         key
         for key, value in vars(module).items()
         if not key.startswith("_")
-        and (inspect.isfunction(value) or isinstance(value, torch.nn.Module))
+        and (inspect.isfunction(value) or isinstance(value, torch.nn.Module) or _is_module(value))
         and getattr(value, "__module__", module.__name__) == module.__name__
     ]
     if not hasattr(module, name):
@@ -131,12 +137,31 @@ def _find(module: ModuleType, name: str, source: str) -> Callable[..., Any]:
         hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(own) or 'no function'}"
         raise InputError(f"{source} has no story {name}; {hint}")
     story = getattr(module, name)
-    if inspect.isclass(story):
-        raise InputError(f"{source}:{name} is a class; name an instance, made as story = {name}()")
+    if inspect.isclass(story) and not issubclass(story, torch.nn.Module):
+        raise InputError(f"{source}:{name} is a class, but no PyroModule; a story is a function or a PyroModule")
     if not callable(story):
         raise InputError(f"{source}:{name} is not a story: it is of type {type(story).__name__}")
     found: Callable[..., Any] = story
     return found
+
+
+def _is_module(value: Any) -> bool:
+    return inspect.isclass(value) and issubclass(value, torch.nn.Module)
+
+
+def _constructed(story: Any, where: str) -> Callable[..., Any]:
+    """A story that is a class, made with its defaults; the random state stays as it was."""
+    if not inspect.isclass(story):
+        return story
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return story()
+    except Exception as error:
+        raise InputError(
+            f"{where}: {story.__name__}() cannot be constructed without arguments: {first_line(error)}. Name an "
+            f"instance, made as story = {story.__name__}(...)"
+        ) from error
 
 
 def _example(module: ModuleType) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
