@@ -1,9 +1,11 @@
 """The digits, their split, and things that are no digits."""
 
+import math
+
 import pytest
 import torch
 
-from experiments.truth.digits import load, lower_half, no_digits
+from experiments.truth.digits import dequantized, load, lower_half, no_digits
 
 
 def rows(x):
@@ -56,7 +58,45 @@ def test_lower_half_is_the_lower_half():
     assert not image[:4].any()
 
 
+def test_dequantized_levels_are_even_over_their_interval():
+    x = load().train.x
+    state = torch.get_rng_state()
+    spread = dequantized(x, seed=1)
+    assert torch.equal(state, torch.get_rng_state())
+    assert spread.dtype == torch.float64
+    u = spread - x
+    assert 0 <= u.min() <= u.max() < 1
+    assert abs(u.mean() - 1 / 2) < 4 * (1 / 12 / u.numel()) ** 0.5
+    assert abs((u**2).mean() - 1 / 3) < 4 * (4 / 45 / u.numel()) ** 0.5
+    assert torch.equal(dequantized(x, seed=1), spread)
+    assert not torch.equal(dequantized(x, seed=2), spread)
+
+
+def test_dequantized_float32_never_reaches_the_next_level():
+    """Without care, rounding lifts one draw in 2^24 / 255 there: 6 of these 400,000."""
+    x = torch.full((400_000,), 254.0)
+    assert dequantized(x).max() < 255
+    assert dequantized(x.int()).dtype == torch.float32
+
+
+def test_a_density_of_dequantized_levels_bounds_their_probability():
+    """An even density on [0, 17) attains it, a sloping one stays below, by Jensen's inequality."""
+    x = torch.arange(17.0).repeat(20_000)
+    noisy = dequantized(x, seed=3).double()
+    density = 2 * noisy / 17**2
+    mass = ((x + 1) ** 2 - x**2).double() / 17**2
+    for level in range(17):
+        held = x == level
+        log_density = density[held].log()
+        assert log_density.mean() < mass[held][0].log() + 4 * log_density.std() / held.sum().sqrt()
+    lowest = density[x == 0].log()
+    known = math.log(2 / 17**2) - 1  # the mean of log u is -1; the mass is 1 / 17^2, .31 nats more
+    assert abs(lowest.mean() - known) < 4 * lowest.std() / 20_000**0.5
+
+
 def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match=r"x: expected whole grey levels; .*255 \* x"):
+        dequantized(torch.tensor([0.5]))
     with pytest.raises(ValueError, match="test: expected a share"):
         load(test=1.5)
     with pytest.raises(ValueError, match=r"x: expected images \(rows, 64\)"):
