@@ -71,9 +71,8 @@ def main(run: Run) -> None:
     run.figure(
         "mean_field",
         pictures(fits),
-        "Left: the exact posterior at a correlation of -.9 (95 % contour) and those of the two guides. Middle "
-        "and right: what is left of the standard deviation, and KL(guide || posterior) in nats. Lines are the "
-        "closed forms, points the fits.",
+        "Left: the exact posterior at a correlation of -.9 (95 % contour) and those of the guides. Middle and "
+        "right: what is left of the standard deviation, and KL(guide || posterior). Lines: closed forms.",
     )
     run.table("fits", [row(one) for one in fits], "Every fit beside the closed form.")
     for one in fits:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from inference import arviz_rows
 from inference.contraction import row_log_prob
 from inference.fitted import Fit
 from inference.generation import generate
@@ -44,6 +45,9 @@ def collect(
     if fit.prior_draws:
         filled["prior"] = _arrays(posterior.draws)
         filled["prior_predictive"] = _prior_predictive(fit, predictive)
+    elif fit.local is not None:
+        filled.update(arviz_rows.groups(fit, fit.local, predictive, log_likelihood, JOINT))
+        filled["observed_data"] = _observed(fit)
     else:
         question = ask(fit, None, None, ())
         shape = next(iter(posterior.draws.values())).shape[:2] if posterior.draws else (1, 1)
@@ -162,8 +166,8 @@ def _observed(fit: Fit) -> Group:
     for name in fit.observed:
         if name in fit.evidence:
             one = fit.evidence[name]
-            value = one.value.numpy()
-            out[name] = value if one.seen is None else np.ma.masked_array(value, ~one.seen.numpy())
+            value = one.value.cpu().numpy()
+            out[name] = value if one.seen is None else np.ma.masked_array(value, ~one.seen.cpu().numpy())
         else:
             out[name] = fit.structure.sites[name].value.numpy()
     return out
@@ -215,6 +219,8 @@ def _size(site: Site, plate: str) -> int:
 def _joint_dimensions(fit: Fit) -> dict[str, list[str]]:
     if fit.prior_draws:
         return {}
+    if fit.local is not None:
+        return {JOINT: arviz_rows.joint_plates(fit)}
     return {JOINT: [p.name for p in ask(fit, None, None, ()).shared_plates()]}
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_map
 
-from inference.isolation import promote
+from inference.isolation import isolated, promote
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,10 @@ class Call:
 
     @classmethod
     def bind(cls, story: Callable[..., Any], args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Call:
-        """Check the arguments against the story's signature and cast floats to float64.
+        """Check the arguments against the story's signature and cast floats to the story's dtype.
+
+        That is float64, or the dtype of the story's networks, which is kept; tensors are put where its
+        networks are.
 
         Raises:
             ValueError: if the story is not callable or cannot be called so.
@@ -37,11 +42,12 @@ class Call:
                 f"args: expected a tuple of the story's arguments, got {type(args).__name__}. "
                 f"Write args=(value,) for a single one."
             )
-        args, kwargs = tree_map(promote, (tuple(args), dict(kwargs or {})))
+        cast = partial(promote, dtype=story_dtype(story), device=story_device(story))
+        args, kwargs = tree_map(cast, (tuple(args), dict(kwargs or {})))
         if isinstance(story, torch.nn.Module):
             story = deepcopy(story)
             for module in story.modules():
-                module._buffers = {name: promote(b) for name, b in module._buffers.items()}
+                module._buffers = {name: cast(b) for name, b in module._buffers.items()}
         signature = inspect.signature(story.forward if hasattr(story, "forward") else story)
         try:
             bound = signature.bind_partial(*args, **kwargs).arguments
@@ -57,6 +63,20 @@ class Call:
     def with_rows(self, n: int) -> Call:
         """Return the call with the omitted ``n`` set; unchanged if ``n`` was given."""
         return self.replace_rows(n) if self.counts_rows else self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the story computes in: its networks' dtype, float64 without any."""
+        return story_dtype(self.story)
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the story's networks are; ``None`` without any."""
+        return story_device(self.story)
+
+    def room(self, seed: int | None = None) -> AbstractContextManager[None]:
+        """The quiet room to run this story in: :func:`isolated`, in the story's dtype, on its device."""
+        return isolated(seed, self.dtype, self.device)
 
     @property
     def takes_rows(self) -> bool:
@@ -101,6 +121,31 @@ class Call:
     def __call__(self) -> Any:
         """Run the story."""
         return self.story(*self.args, **self.kwargs)
+
+
+def _first_parameter(program: Any) -> torch.Tensor | None:
+    """The first floating-point parameter of a module, also of one that a wrapper holds as ``program``."""
+    while not isinstance(program, torch.nn.Module) and hasattr(program, "program"):
+        program = program.program
+    found = program.parameters() if isinstance(program, torch.nn.Module) else ()
+    return next((p for p in found if p.is_floating_point()), None)
+
+
+def story_dtype(story: Any) -> torch.dtype:
+    """What a story or guide computes in: the dtype of its networks, float64 where it has none.
+
+    Example:
+        >>> story_dtype(torch.nn.Linear(2, 1)), story_dtype(print)
+        (torch.float32, torch.float64)
+    """
+    first = _first_parameter(story)
+    return torch.float64 if first is None else first.dtype
+
+
+def story_device(story: Any) -> torch.device | None:
+    """Where a story's networks are; ``None`` where it has none."""
+    first = _first_parameter(story)
+    return None if first is None else first.device
 
 
 def story_name(story: Any) -> str:

@@ -21,6 +21,7 @@ from inference.batching import Batched
 from inference.bijections import bijection
 from inference.contraction import total_log_prob
 from inference.evidence import Evidence
+from inference.failures import apart
 from inference.folding import Folded, Folding, fold
 from inference.graphs import RandomStoryError, trace
 from inference.handlers import Known, Slot, Unknown
@@ -58,7 +59,7 @@ class LogDensity:
         self.structure, self.evidence = structure, dict(evidence)
         self.plan = plan(structure, evidence)
         self.data = {name: e.value for name, e in evidence.items()}
-        self.folded = fold(structure, evidence)
+        self.folded = fold(structure, evidence, self.plan.dropped)
         self.slots = self._slots()
         self.size = max((slot.stop for slot in self.slots.values()), default=0)
         self.names = tuple(self.slots)
@@ -118,12 +119,15 @@ class LogDensity:
         folded = cast(Folded, self.folded)
         unknown = Unknown(z, self.slots, {})
         shared = {n: v for n, v in self.data.items() if n not in {**inputs["values"], **inputs["sums"]}}
-        with unknown, Folding(inputs), Known(shared, {}, (), self._stand_in()):
+        with unknown, Folding(inputs), Known(shared, {}, (), self._stand_in(len(inputs["counts"]))):
             run = poutine.trace(folded.call).get_trace()
         return run, unknown
 
-    def _stand_in(self) -> dict[str, Tensor]:
-        return {name: self.structure.sites[name].value for name in self.plan.dropped}
+    def _stand_in(self, groups: int | None = None) -> dict[str, Tensor]:
+        """Values of the dropped sites; those of the first rows where one row stands for each group."""
+        sites = self.structure.sites
+        rows = self.structure.row_plate(self.evidence) if groups is not None else None
+        return {n: sites[n].value[: groups if sites[n].within(rows) else None] for n in self.plan.dropped}
 
     def _trace(self) -> None:
         with isolated(0):
@@ -180,8 +184,9 @@ class LogDensity:
             (draws,), in nats.
         """
         if self._graph is not None:
+            values = vmap(lambda u: self._graph(u, self._inputs))
             chunks = z.split(self._chunk())
-            return torch.cat([vmap(lambda u: self._graph(u, self._inputs))(c) for c in chunks])
+            return torch.cat([apart(lambda part: (values(part), part), c)[0] for c in chunks])
         with isolated(0):
             return torch.stack([self._point(row, self.data) for row in z])
 
@@ -197,12 +202,13 @@ class LogDensity:
         self.gradient_calls += 1
         if self._graph is None:
             return self._looped_gradient(z)
-        values, grads = [], []
-        for part in z.split(self._chunk()):
-            grad, value = self._batch(part)(part, self._inputs)
-            values.append(value)
-            grads.append(grad)
+        parts = [apart(self._traced_gradient, part) for part in z.split(self._chunk())]
+        values, grads = zip(*parts, strict=True)
         return torch.cat(values), torch.cat(grads)
+
+    def _traced_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        grad, value = self._batch(z)(z, self._inputs)
+        return value, grad
 
     def _chunk(self) -> int:
         return max(1, min(4096, _MEMORY // max(1, self._cost)))

@@ -96,7 +96,7 @@ def fit_to_site(
     sample: Tensor,
     argument: str = "data",
 ) -> Evidence:
-    """Check evidence against the distribution of its site; return it in the site's dtype.
+    """Check evidence against the distribution of its site; return it in the site's dtype and place.
 
     Args:
         name: of the site.
@@ -108,7 +108,8 @@ def fit_to_site(
         ValueError: naming the site, what was expected and what came.
     """
     shape = tuple(fn.batch_shape + fn.event_shape)
-    value, seen = evidence.value, evidence.seen
+    value = evidence.value.to(sample.device)
+    seen = None if evidence.seen is None else evidence.seen.to(sample.device)
     if tuple(value.shape) != shape:
         raise ValueError(
             f"{argument}[{name!r}]: expected shape {shape} (batch {tuple(fn.batch_shape)}, event "

@@ -14,7 +14,7 @@ from torch import Tensor
 from inference.density import LogDensity
 from inference.evidence import Evidence
 from inference.handlers import Known
-from inference.isolation import isolated
+from inference.local import Local
 from inference.structure import Plate, Structure
 
 Particles = dict[str, Tensor]
@@ -33,6 +33,7 @@ class Fit:
         given_values: draws of a fit, (restart, draw, *site shape); ``None`` for a prior.
         seed: of draws from the prior.
         density: the log density that was fitted; ``None`` after loading.
+        local: the trained programs, where all unknowns belong to rows; draws are then made when asked for.
     """
 
     structure: Structure
@@ -43,6 +44,7 @@ class Fit:
     prior_draws: int = 0
     seed: int = 0
     density: LogDensity | None = None
+    local: Local | None = None
 
     @cached_property
     def log_density(self) -> LogDensity:
@@ -79,8 +81,20 @@ class Fit:
         """Site -> (restart, draw, *site shape); deterministic sites too."""
         if self.given_values is not None:
             return dict(self.given_values)
+        if self.local is not None:
+            from inference.rows import training_draws
+
+            return training_draws(self)
         flat = self._from_prior()
         return {name: value[None] for name, value in flat.items()}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the draws; those of rows are not drawn for it."""
+        if self.local is None or "values" in vars(self) or self.given_values is not None:
+            return {n: tuple(v.shape) for n, v in self.values.items()}
+        leading = (len(self.local.restarts), self.local.kept)
+        return {n: (*leading, *self.structure.sites[n].shape) for n in self.unknown}
 
     def _from_prior(self) -> Particles:
         deterministic = [
@@ -92,7 +106,7 @@ class Fit:
         if not names:
             return {}
         columns: dict[str, list[Tensor]] = {name: [] for name in names}
-        with isolated(self.seed):
+        with self.structure.call.room(self.seed):
             for _ in range(self.prior_draws):
                 try:
                     trace: Any = poutine.trace(self.structure.call).get_trace()
@@ -106,7 +120,12 @@ class Fit:
         return {name: torch.stack(parts) for name, parts in columns.items()}
 
     def particles(self) -> Particles:
-        """Draws of the unknown sites, restarts joined: site -> (draws, *site shape)."""
+        """Draws of the unknown sites, restarts joined: site -> (draws, *site shape).
+
+        Where every restart trained networks of its own, the draws of the one that answers.
+        """
+        if self.local is not None:
+            return {n: self.values[n][self.local.best] for n in self.unknown}
         return {n: self.values[n].flatten(0, 1) for n in self.unknown}
 
     @property
@@ -124,6 +143,6 @@ class Fit:
 def run_forward(
     structure: Structure, values: Mapping[str, Tensor], seen: Mapping[str, Tensor], free: set[str]
 ) -> Any:
-    """Run a story with some values known and the rest drawn; call inside :func:`isolated`."""
+    """Run a story with some values known and the rest drawn; call inside the story's room."""
     with Known(values, seen, resample=True, free=free):
         return poutine.trace(structure.call).get_trace()

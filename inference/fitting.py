@@ -15,27 +15,29 @@ from typing import Any
 
 import torch
 
-from inference import svi
+from inference import options, svi
+from inference.asked import Asked
 from inference.calls import Call
 from inference.certificate import Certificate, missed_mode, verdict
+from inference.construct import beside, instance, maker
 from inference.density import LogDensity
 from inference.evidence import Evidence, as_evidence
 from inference.fitted import Fit
 from inference.guides import full_rank, mean_field, rungs
 from inference.guides.gaussian import Gaussian
 from inference.isolation import one_thread
+from inference.losses import on_samples
 from inference.modes import MISSED, missed_mass
 from inference.posterior import Posterior
 from inference.programs import FittedGuide
 from inference.progress import Progress
 from inference.structure import Structure, inspect_rows
-from inference.training import Asked
 from inference.weighing import Replicate, check
 
 
 def fit(
     story: Callable[..., Any],
-    data: Mapping[str, Any],
+    data: Any,
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
@@ -44,6 +46,8 @@ def fit(
     optim: Any = None,
     steps: int | None = None,
     batch_size: int | None = None,
+    held_out: float | Mapping[str, Any] | None = None,
+    warm_up: int = 0,
     restarts: int = 4,
     draws: int = 1000,
     seed: int = 0,
@@ -99,14 +103,17 @@ def fit(
         (True, torch.Size([4, 1000]))
     """
     began = time.perf_counter()
-    _check_counts(restarts=restarts, draws=draws, steps=steps, batch_size=batch_size)
-    _check_device(device)
-    call = Call.bind(story, args, kwargs)
-    evidence = as_evidence(data)
-    structure, evidence = inspect_rows(call, evidence)
-    _require_data(structure, data)
-    guide = svi.beside(story) if guide == "auto" else guide
-    asked = Asked(guide, loss, optim, batch_size, steps)
+    options.check_counts(restarts=restarts, draws=draws, steps=steps, batch_size=batch_size)
+    loader, data = options.rows_of(data, batch_size, held_out)
+    call = Call.bind(instance(story), args, kwargs)
+    structure, evidence = inspect_rows(call, as_evidence(data))
+    options.require_data(structure, data)
+    if guide == "auto" and not on_samples(loss):
+        guide = beside(story)
+    asked = Asked(
+        guide, loss, optim, batch_size, steps, maker(story), story, options.warm_up(warm_up), held_out,
+        options.device(device), loader,
+    )  # fmt: skip
     if asked.needed(structure):
         return _by_svi(structure, evidence, asked, restarts, draws, seed, progress, began)
     density = LogDensity(structure, evidence)
@@ -143,7 +150,10 @@ def _by_svi(
     """Fit a guide program, parameters or minibatches by Pyro's SVI, and certify by the same rules."""
     seeds = [_mix(seed, restart) for restart in range(restarts)]
     with one_thread():
-        found = svi.run(structure, evidence, asked, draws=draws, seeds=seeds, progress=progress)
+        found = svi.run(structure, evidence, asked, draws=draws, seeds=seeds, seed=seed, progress=progress)
+    if isinstance(found, Posterior):
+        found.certificate = replace(found.certificate, seconds=time.perf_counter() - began)
+        return found
     if not found.replicates:
         return svi.settled(found, _nothing_unknown(found.density, time.perf_counter() - began))
     certificate = verdict(
@@ -191,8 +201,8 @@ def prior(
         >>> prior(coin, seed=0).sample("heads", num_samples=100, args=(5,)).shape
         torch.Size([100, 5])
     """
-    _check_counts(draws=draws)
-    call = Call.bind(story, args, kwargs)
+    options.check_counts(draws=draws)
+    call = Call.bind(instance(story, seed), args, kwargs)
     structure, evidence = inspect_rows(call, {})
     certificate = Certificate(trusted=True, method="prior", guide="none")
     return Posterior(Fit.of_prior(structure, draws, seed), certificate, None, [])
@@ -275,22 +285,3 @@ def _nothing_unknown(density: LogDensity, seconds: float) -> Posterior:
         log_evidence_stderr=0.0, seconds=seconds, reasons=(density.flaw,) if density.flaw else (),
     )  # fmt: skip
     return Posterior(Fit.of_density(density, {}, {}), certificate, None, [])
-
-
-def _check_counts(**counts: int | None) -> None:
-    for name, value in counts.items():
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"{name}: expected a positive integer, got {value!r}.")
-
-
-def _check_device(device: str | torch.device | None) -> None:
-    if device is not None and torch.device(device).type != "cpu":
-        raise ValueError(f"device: expected 'cpu' or None in this version, got {str(device)!r}.")
-
-
-def _require_data(structure: Structure, data: Mapping[str, Any]) -> None:
-    if not data and not any(site.observed for site in structure.sites.values()):
-        raise ValueError(
-            "data: expected at least one observed site, got none, and the story observes nothing "
-            "itself: there is nothing to learn from. For the story as it stands, use inference.prior."
-        )

@@ -12,7 +12,7 @@ density with the plain one at fresh points and drops it if they differ.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,13 +189,22 @@ class Folding(Messenger):
             msg["is_observed"] = True
 
 
-def fold(structure: Structure, evidence: Mapping[str, Evidence]) -> Folded | None:
-    """Fold a story's rows, or return ``None`` where its rows cannot be folded."""
+def fold(
+    structure: Structure, evidence: Mapping[str, Evidence], dropped: Collection[str] = ()
+) -> Folded | None:
+    """Fold a story's rows, or return ``None`` where its rows cannot be folded.
+
+    Args:
+        structure, evidence: the story and its checked data.
+        dropped: sites that do not count, since nothing that was seen depends on them.
+    """
     rows = structure.row_plate(evidence) if evidence else None
     if rows is None or not structure.call.takes_rows or rows.size < 2:
         return None
-    local = [n for n, s in structure.sites.items() if s.within(rows)]
-    if not local or any(not _foldable(structure, evidence, n) for n in local):
+    if any(s.discrete and not s.observed and n not in evidence for n, s in structure.sites.items()):
+        return None  # summed out, and the sum may depend on the number of rows (a change point among them)
+    local = [n for n, s in structure.sites.items() if s.within(rows) and n not in dropped]
+    if not local or any(not _foldable(structure, evidence, n, dropped) for n in local):
         return None
     discrete = [n for n in local if structure.sites[n].enumerable]
     n = rows.size
@@ -221,7 +230,9 @@ def fold(structure: Structure, evidence: Mapping[str, Evidence]) -> Folded | Non
     return Folded(structure.call.replace_rows(groups), values, counts, sums)
 
 
-def _foldable(structure: Structure, evidence: Mapping[str, Evidence], name: str) -> bool:
+def _foldable(
+    structure: Structure, evidence: Mapping[str, Evidence], name: str, dropped: Collection[str]
+) -> bool:
     """An observed site of the data plate alone: discrete, or of a family with sums and childless."""
     site = structure.sites[name]
     if site.kind != "sample" or name not in evidence or not evidence[name].complete:
@@ -230,4 +241,4 @@ def _foldable(structure: Structure, evidence: Mapping[str, Evidence], name: str)
         return False
     if site.enumerable:
         return True
-    return type(_base(site.fn)) in _FAMILIES and not structure.children(name)
+    return type(_base(site.fn)) in _FAMILIES and structure.children(name) <= set(dropped)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from inference.fitted import Fit, Particles, run_forward
-from inference.isolation import isolated
 from inference.questions import Question, draw_discrete
 from inference.structure import Plate
 
@@ -71,13 +70,13 @@ def _forward(
     seen = {n: m for n, m in question.seen.items() if n in known_names and n not in particles}
     free = {n for n in sites if question.structure.sites[n].observed and n not in question.evidence}
     columns: dict[str, list[Tensor]] = {name: [] for name in sites}
-    with isolated(seed + 1):
+    with question.structure.call.room(seed + 1):
         for i in range(count):
             values = {n: v[i] for n, v in particles.items() if n in question.structure.sites}
             known = {n: question.evidence[n].value for n in known_names}
             trace = run_forward(question.structure, {**known, **values}, seen, free)
             for name in sites:
-                columns[name].append(trace.nodes[name]["value"].detach())
+                columns[name].append(trace.nodes[name]["value"].detach().cpu())
     return {name: torch.stack(parts) for name, parts in columns.items()}
 
 

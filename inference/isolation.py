@@ -1,9 +1,9 @@
 """A quiet room to run a story in: nothing global is changed, nothing global is seen.
 
 Pyro and torch keep several switches per process: the parameter store, the random state, the default
-dtype, the validation flags. A story runs with an empty store, a seed of its own, float64 and
-validation off (values were checked before), and everything is put back afterwards. These switches are
-seen by other threads while they are set, hence the lock.
+dtype, the validation flags. A story runs with an empty store, a seed of its own, float64 (or the dtype
+of its networks) and validation off (values were checked before), and everything is put back afterwards.
+These switches are seen by other threads while they are set, hence the lock.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,13 @@ _DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 class _PromoteFloats(TorchFunctionMode):
     """Retry an operation that refused mixed float dtypes with everything in float64.
 
-    A story may close over float32 tensors; ``X @ w`` with a float64 ``w`` would then raise.
+    A story may close over float32 tensors; ``X @ w`` with a float64 ``w`` would then raise. Where the story
+    holds float32 networks, everything meets in their dtype instead.
     """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
 
     def __torch_function__(
         self,
@@ -48,12 +54,15 @@ class _PromoteFloats(TorchFunctionMode):
         except RuntimeError as error:
             if "dtype" not in str(error) and "scalar type" not in str(error):
                 raise
-            args, kwargs = tree_map(promote, (args, kwargs))
+            args, kwargs = tree_map(partial(promote, dtype=self.dtype), (args, kwargs))
             return func(*args, **kwargs)
 
 
-def promote(value: Any) -> Any:
-    """Turn arrays into tensors and floating-point tensors into float64; leave the rest."""
+def promote(value: Any, dtype: torch.dtype = torch.float64, device: torch.device | None = None) -> Any:
+    """Turn arrays into tensors and floating-point tensors into one dtype; leave the rest.
+
+    ``device`` is where tensors are put; ``None`` leaves them where they are.
+    """
     if isinstance(value, np.ma.MaskedArray):
         raise ValueError(
             "args: expected plain arrays, got a masked array. Missing values are told in `data`, by "
@@ -61,9 +70,10 @@ def promote(value: Any) -> Any:
         )
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(np.ascontiguousarray(value))
-    if isinstance(value, torch.Tensor) and value.is_floating_point():
-        return value.double()
-    return value
+    if not isinstance(value, torch.Tensor):
+        return value
+    value = value if device is None else value.to(device)
+    return value.to(dtype) if value.is_floating_point() else value
 
 
 @contextmanager
@@ -102,12 +112,16 @@ def one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def isolated(seed: int | None = None) -> Iterator[None]:
+def isolated(
+    seed: int | None = None, dtype: torch.dtype = torch.float64, device: torch.device | None = None
+) -> Iterator[None]:
     """Run a block with float64, no validation, an empty parameter store and a seed of its own.
 
     Args:
         seed: of torch's generator inside the block; ``None`` continues the present stream. The
             stream outside the block is never advanced.
+        dtype: the default dtype inside; networks keep theirs, which is then the default.
+        device: where tensors are created inside; ``None`` is torch's default.
 
     Example:
         >>> import torch
@@ -124,10 +138,12 @@ def isolated(seed: int | None = None) -> Iterator[None]:
         stack.enter_context(torch.random.fork_rng(devices=devices))
         stack.enter_context(pyro.get_param_store().scope())
         stack.enter_context(pyro.validation_enabled(False))
-        stack.enter_context(_default_dtype(torch.float64))
+        stack.enter_context(_default_dtype(dtype))
         stack.enter_context(_no_torch_chatter())
-        stack.enter_context(_PromoteFloats())
+        stack.enter_context(_PromoteFloats(dtype))
         stack.enter_context(poutine.block())
+        if device is not None and device.type != "cpu":
+            stack.enter_context(device)
         if seed is not None:
             torch.manual_seed(seed)
         yield

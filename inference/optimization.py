@@ -1,143 +1,140 @@
-"""How SVI steps and when it stops: the loss, the optimizer, and a rule that knows the ELBO's noise."""
+"""What steps the parameters: one torch optimizer over all of them, or the user's own."""
 
 from __future__ import annotations
 
-import math
-from copy import copy, deepcopy
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
 import pyro
 import torch
-from pyro.infer import Trace_ELBO, TraceEnum_ELBO
-from pyro.infer.elbo import ELBO
+from pyro.infer.autoguide import AutoGuide
 from pyro.optim import PyroOptim
+from pyro.optim.lr_scheduler import PyroLRScheduler
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-WINDOW = 200  # steps whose mean ELBO is compared with that of the window before
-CAP = 20_000  # steps at which an unconverged fit is given up
-_RATE = 0.05  # Adam's first rate, in unconstrained units per step
-_STRIKES = 3  # windows in a row without progress that end the fit
+RATE = 0.05  # Adam's rate for pyro.param and small modules, in unconstrained units per step
+NETWORK_RATE = 0.003  # and where there are networks
+_WEIGHTS = 100  # numbers in weight matrices that make a module a network
+
+Stepped = Callable[[float], None]
+Chosen = Callable[[Sequence[Tensor], Mapping[Tensor, str]], "Optimizer"]
 
 
-def choose_loss(loss: Any, enumerates: bool, nesting: int) -> ELBO:
-    """Return the ELBO to use: the user's, or Pyro's with the discrete sites summed out.
+def is_network(program: Any) -> bool:
+    """Whether a program holds weight matrices (and is no autoguide), so that it takes a network's rate.
 
-    Args:
-        loss: a Pyro ELBO instance, or ``None``.
-        enumerates: whether discrete sites are summed out.
-        nesting: largest number of nested plates in the story.
-
-    Raises:
-        ValueError: for anything else, or an ELBO that does not sum discrete sites out where that is
-            needed.
+    Example:
+        >>> is_network(torch.nn.Linear(20, 20)), is_network(torch.nn.Linear(2, 2))
+        (True, False)
     """
-    if loss is None:
-        return TraceEnum_ELBO(max_plate_nesting=nesting) if enumerates else Trace_ELBO()
-    name = loss.__name__ if isinstance(loss, type) else type(loss).__name__
-    if not isinstance(loss, ELBO) or name.startswith("Jit"):
-        raise ValueError(
-            f"loss: expected None or an instance of a Pyro ELBO such as Trace_ELBO(num_particles=4), "
-            f"not a Jit one, got {name}. Losses on (samples, data) are not in this version."
-        )
-    if enumerates and not isinstance(loss, TraceEnum_ELBO):
-        raise ValueError(
-            f"loss: the story has discrete sites that are summed out, expected TraceEnum_ELBO, got {name}."
-        )
-    loss = copy(loss)
-    if loss.max_plate_nesting == math.inf:
-        loss.max_plate_nesting = nesting
-    return loss
+    if not isinstance(program, torch.nn.Module) or isinstance(program, AutoGuide):
+        return False
+    return sum(p.numel() for p in program.parameters() if p.dim() > 1) > _WEIGHTS
 
 
-def choose_optimizer(optim: Any) -> PyroOptim:
-    """Return a fresh Pyro optimizer, one per restart.
+class Optimizer:
+    """A torch optimizer over all parameters, with its scheduler if it has one.
 
     Args:
-        optim: ``None`` (Adam), a Pyro optimizer (copied), a torch optimizer class, or a
-            ``functools.partial`` of one that sets its options.
+        optimizer: over the parameters.
+        scheduler: a torch scheduler; it steps with every step of the optimizer.
+        ours: whether its rate may be changed.
+    """
+
+    def __init__(self, optimizer: Any, scheduler: Any = None, *, ours: bool = False) -> None:
+        self.optimizer, self.scheduler, self.ours = optimizer, scheduler, ours
+        self._rates = [group["lr"] for group in optimizer.param_groups]
+
+    def step(self, loss: float) -> None:
+        """One step along the gradients that stand in the parameters' ``grad``."""
+        self.optimizer.step()
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(loss)
+        elif self.scheduler is not None:
+            self.scheduler.step()
+
+    def pace(self, factor: float) -> None:
+        """Set the rate to a factor of what it was at the start; nothing where it is the user's."""
+        if self.ours:
+            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = factor * rate
+
+
+class _PyroOptimizer(Optimizer):
+    """A Pyro optimizer whose options differ between parameters: one torch optimizer for each."""
+
+    def __init__(self, optimizer: PyroOptim, params: Sequence[Tensor]) -> None:
+        self.optimizer, self.params, self.ours = optimizer, list(params), False
+
+    def step(self, loss: float) -> None:
+        self.optimizer([p for p in self.params if p.grad is not None])
+        if isinstance(self.optimizer, PyroLRScheduler):
+            self.optimizer.step()
+
+
+def choose_optimizer(optim: Any, rate: float = RATE, *, maximize: bool = False) -> Chosen:
+    """Return what makes a fresh optimizer of parameters, one per restart.
+
+    Args:
+        optim: ``None`` (Adam), a Pyro optimizer or scheduler (copied), a torch optimizer class or a
+            ``functools.partial`` of one, or a function of the parameters that returns a torch optimizer, or
+            a pair of it and a torch scheduler. Schedulers step with every step.
+        rate: Adam's, where ``optim`` is ``None``.
+        maximize: climb instead, for an adversary.
 
     Raises:
         ValueError: for anything else; an instance of a torch optimizer holds parameters already.
     """
+    kind = getattr(optim, "func", optim)
+    is_class = isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
+    known = optim is None or is_class or isinstance(optim, PyroOptim) or callable(optim)
+    if not known or kind is torch.optim.LBFGS or isinstance(optim, torch.optim.Optimizer | LRScheduler):
+        raise ValueError(
+            f"optim: expected None, a Pyro optimizer such as pyro.optim.Adam({{'lr': 0.01}}), a torch "
+            f"optimizer class or functools.partial of one (not LBFGS, which needs a closure), or a function "
+            f"of the parameters that returns an optimizer, or one with a scheduler, got {optim!r}."
+        )
+    return partial(_optimizer, optim, rate, maximize)
+
+
+def _optimizer(
+    optim: Any, rate: float, maximize: bool, params: Sequence[Tensor], names: Mapping[Tensor, str]
+) -> Optimizer:
     if optim is None:
-        return PyroOptim(torch.optim.Adam, {"lr": _RATE})
-    kind = optim.func if isinstance(optim, partial) else optim
-    if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and kind is not torch.optim.LBFGS:
-        return PyroOptim(optim, {})
-    if type(optim) is PyroOptim or (isinstance(optim, PyroOptim) and not hasattr(optim, "step")):
-        return deepcopy(optim)
-    raise ValueError(
-        f"optim: expected None, a Pyro optimizer such as pyro.optim.Adam({{'lr': 0.01}}), a torch "
-        f"optimizer class or functools.partial of one (not LBFGS, which needs a closure; no scheduler), "
-        f"got {optim!r}."
-    )
+        fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in params)
+        return Optimizer(torch.optim.Adam(params, lr=rate, fused=fused, maximize=maximize), ours=True)
+    if isinstance(optim, PyroOptim):
+        return _climbing(_of_pyro(optim, params, names), maximize)
+    made = optim(params)
+    made, scheduler = made if isinstance(made, tuple) else (made, None)
+    if not isinstance(made, torch.optim.Optimizer):
+        raise ValueError(
+            f"optim: expected the function to return a torch optimizer, got {type(made).__name__}."
+        )
+    return _climbing(Optimizer(made, scheduler), maximize)
 
 
-class Schedule:
-    """Decide after every step whether to go on, and halve the rate where the ELBO stands still.
+def _of_pyro(optim: PyroOptim, params: Sequence[Tensor], names: Mapping[Tensor, str]) -> Optimizer:
+    if callable(optim.pt_optim_args) or optim.pt_clip_args:
+        pyro.get_param_store()._param_to_name.update(names)
+        return _PyroOptimizer(deepcopy(optim), params)
+    made: Any = optim.pt_optim_constructor(params, **optim.pt_optim_args)  # type: ignore[operator]
+    if isinstance(optim, PyroLRScheduler):
+        return Optimizer(made, optim.pt_scheduler_constructor(made, **optim.kwargs))
+    return Optimizer(made)
 
-    The mean ELBO of a window of 200 steps is compared with that of the window before. If it is not
-    better by more than the standard error of the difference, the rate is halved (where the optimizer is
-    ours); the third such window in a row ends the fit. Parameters are then the averages over the last
-    window (Polyak and Juditsky 1992, "Acceleration of stochastic approximation by averaging"), which
-    takes out the jitter of single steps.
 
-    Args:
-        optimizer: that makes the steps.
-        ours: whether its rate may be changed and its parameters averaged.
-
-    Attributes:
-        converged: whether the rule ended the fit.
-        elbo: mean over the last full window, in nats.
-        steps: how many were taken.
-    """
-
-    def __init__(self, optimizer: PyroOptim, ours: bool) -> None:
-        self.optimizer, self.ours = optimizer, ours
-        self.converged, self.elbo = False, -math.inf
-        self.steps = 0
-        self._window: list[float] = []
-        self._before: tuple[float, float] | None = None
-        self._strikes = 0
-        self._sums: dict[str, Tensor] = {}
-
-    def add(self, elbo: float) -> bool:
-        """Take in one step's ELBO; return whether the fit has converged."""
-        self.steps += 1
-        self._window.append(elbo)
-        if self.ours:
-            for name, value in pyro.get_param_store()._params.items():
-                total = self._sums.get(name)
-                self._sums[name] = value.detach().clone() if total is None else total.add_(value.detach())
-        if len(self._window) < WINDOW:
-            return False
-        self._close()
-        if not self.converged:
-            self._window, self._sums = [], {}
-        return self.converged
-
-    def _close(self) -> None:
-        values = torch.tensor(self._window, dtype=torch.float64)
-        now = (float(values.mean()), float(values.std()) / math.sqrt(WINDOW))
-        self.elbo = now[0]
-        before, self._before = self._before, now
-        if before is None or now[0] - before[0] > math.hypot(now[1], before[1]):
-            self._strikes = 0
-            return
-        self._strikes += 1
-        self.converged = self._strikes == _STRIKES
-        if self.ours and not self.converged:
-            for one in self.optimizer.optim_objs.values():
-                for group in one.param_groups:
-                    group["lr"] /= 2
-
-    def finish(self) -> None:
-        """Average the parameters over the last window, if there was a whole one."""
-        if not math.isfinite(self.elbo) and self._window:
-            self.elbo = sum(self._window) / len(self._window)
-        if not self.ours or not self.converged:
-            return
-        with torch.no_grad():
-            for name, value in pyro.get_param_store()._params.items():
-                value.copy_(self._sums[name] / WINDOW)
+def _climbing(optimizer: Optimizer, maximize: bool) -> Optimizer:
+    """Turn an adversary's optimizer round."""
+    if maximize:
+        for group in getattr(optimizer.optimizer, "param_groups", []):
+            if "maximize" not in group:
+                raise ValueError(
+                    "optim: an adversary needs an optimizer that can climb (maximize=), such as "
+                    f"torch.optim.Adam, got {type(optimizer.optimizer).__name__}."
+                )
+            group["maximize"] = True
+    return optimizer

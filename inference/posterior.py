@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from inference import answers
 from inference.certificate import Certificate
 from inference.fitted import Fit
-from inference.generation import generate
 from inference.guides.gaussian import Gaussian
 from inference.programs import FittedGuide
-from inference.questions import Question, ask
 
 _NOISY = (0.5, 0.05)  # Monte Carlo error in nats, and relative, beyond which log_prob warns
 
@@ -63,7 +60,7 @@ class Posterior:
         self.history = list(history)
 
     def __repr__(self) -> str:
-        sites = ", ".join(f"{n} {tuple(v.shape)}" for n, v in self.draws.items())
+        sites = ", ".join(f"{n} {shape}" for n, shape in self._fit.shapes.items())
         return f"Posterior({sites})\n{self.certificate}"
 
     @property
@@ -73,7 +70,13 @@ class Posterior:
 
     @cached_property
     def draws(self) -> dict[str, Tensor]:
-        """Site -> (restart, draw, *site shape): constrained, equally weighted, deterministic sites too."""
+        """Site -> (restart, draw, *site shape): constrained, equally weighted, deterministic sites too.
+
+        Where all unknowns belong to rows, they are drawn when they are first asked for, under the networks of
+        each restart, and no more than fit into 2^24 numbers (10,000 rows with 16 latent numbers each keep
+        26 draws of each of 4 restarts). They are resampled by their weights, if the fit is trusted and that
+        takes seconds; ``certificate.method`` is then "svi+psis".
+        """
         return dict(self._fit.values)
 
     @cached_property
@@ -115,8 +118,7 @@ class Posterior:
         count = 1 if num_samples is None else num_samples
         if not isinstance(count, int) or count < 1:
             raise ValueError(f"num_samples: expected a positive integer or None, got {num_samples!r}.")
-        question = ask(self._fit, given, args, names, seed=seed)
-        drawn = generate(self._fit, question, names, count, seed)
+        drawn = answers.sample(self._fit, names, given, args, count, seed)
         if num_samples is None:
             drawn = {name: value[0] for name, value in drawn.items()}
         return drawn[sites] if isinstance(sites, str) else drawn
@@ -147,29 +149,7 @@ class Posterior:
         Raises:
             ValueError: if the site is not discrete, cannot be enumerated, or is given.
         """
-        if given is not None and site in given and getattr(given[site], "mask", None) is None:
-            raise ValueError(
-                f"given: {site!r} is both given and asked for; expected one of the two. Mask the "
-                f"elements that are to be inferred."
-            )
-        target = self._fit.structure.sites.get(site)
-        if target is not None and not target.enumerable:
-            raise ValueError(
-                f"site: expected a discrete site that can be enumerated, got {site!r}, a "
-                f"{type(target.fn).__name__}. For its density, use log_prob; for draws, sample."
-            )
-        question = ask(self._fit, given, args, [site], seed=seed, enumerate_targets=True)
-        if site in question.simulated:
-            return _tabulated(self._fit, question, site, given, args, seed)
-        if site in question.particles:
-            return _by_draws(question, site)
-        tables = question.tables(site)
-        if not question.new or not _weighted(question):
-            return tables.exp().mean(0)
-        plates = question.shared_plates([site], without=self._fit.global_sites)
-        log_w = question.log_rows(plates)
-        joint = _align(log_w, plates, question, site) + tables
-        return joint.logsumexp(0).softmax(-1)
+        return answers.probabilities(self._fit, site, given, args, seed)
 
     def log_prob(
         self,
@@ -183,8 +163,11 @@ class Posterior:
         """Posterior predictive log density log p(values | given, data), one number per row, in nats.
 
         Averaged over the draws of global latents; local discrete sites are summed out exactly, local
-        continuous ones by importance sampling from their prior. The Monte Carlo error of both is
-        reported by ``stderr``, and by a warning when it exceeds 0.5 nats + 5 %.
+        continuous ones by importance sampling: from the guide, if it reads the rows (256 draws of each; 64
+        for each value of a discrete site that it needs to know; 32 where elements are missing that it
+        reads), else from their prior. The log of the mean weight is, in expectation, a lower bound (Burda,
+        Grosse and Salakhutdinov 2016). The Monte Carlo error is reported by ``stderr``, and by a warning
+        when it exceeds 0.5 nats + 5 %.
 
         Args:
             values: site name -> value, in new rows; masked elements are summed or integrated out.
@@ -198,23 +181,10 @@ class Posterior:
             ``stderr`` a pair of them.
 
         Raises:
-            ValueError: for unknown sites, values that do not fit, or the density of a fitted global
-                site.
+            ValueError: for unknown sites, values that do not fit, the density of a fitted global site, or
+                a story that was fitted by a loss on samples and has no likelihood.
         """
-        if not values:
-            raise ValueError("values: expected at least one site name and value, got none.")
-        overlap = set(values) & set(given or {})
-        if overlap:
-            raise ValueError(f"values: {sorted(overlap)[0]!r} is in given too, expected one of them.")
-        _refuse_globals(self._fit, values)
-        question = ask(self._fit, {**(given or {}), **values}, args, (), "values", seed)
-        shared = [n for n in given or {} if n in self._fit.global_sites]
-        plates = question.shared_plates(without=shared)
-        result, error = _log_mean(question.log_rows(plates))
-        if given:
-            below = ask(self._fit, given, args, (), "given", seed)
-            base, base_error = _log_mean(below.log_rows(plates))
-            result, error = result - base, (error.square() + base_error.square()).sqrt()
+        result, error = answers.log_prob(self._fit, values, given, args, seed)
         noisy = error > _NOISY[0] + _NOISY[1] * result.abs()
         if not stderr and bool(noisy.any()):
             warnings.warn(
@@ -250,6 +220,9 @@ class Posterior:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save to a folder of netCDF, JSON and safetensors files, whole or not at all.
 
+        Trained networks are saved as numbers; :func:`inference.load` is given the story's class, or an
+        instance, to put them into.
+
         Raises:
             ValueError: if the folder exists and is not a saved posterior, or if the story's arguments
                 cannot be written as data.
@@ -257,63 +230,3 @@ class Posterior:
         from inference.storage import save
 
         save(self, path)
-
-
-def _weighted(question: Question) -> bool:
-    given = [n for n in question.evidence if n not in question.particles]
-    return bool(given) or bool(question.simulated)
-
-
-def _log_mean(log_p: Tensor) -> tuple[Tensor, Tensor]:
-    """Log of the mean over draws, and its standard error by the delta method, in nats."""
-    count = log_p.shape[0]
-    mean = log_p.logsumexp(0) - math.log(count)
-    relative = (log_p - mean).exp()
-    spread = relative.std(0) if count > 1 else torch.zeros_like(mean)
-    return mean, spread / math.sqrt(count)
-
-
-def _align(log_w: Tensor, plates: list[Any], question: Question, site: str) -> Tensor:
-    """Give per-row weights the axes of a site's table (draws, *site shape, categories)."""
-    target, names = question.structure.sites[site], [p.name for p in plates]
-    shape = [1] * len(target.shape)
-    for plate in target.plates:
-        shape[plate.dim] = plate.size if plate.name in names else 1
-    return log_w.reshape(len(log_w), *shape, 1)
-
-
-def _tabulated(fit: Fit, question: Question, site: str, given: Any, args: Any, seed: int) -> Tensor:
-    """A site on which simulated sites depend: condition on each of its values in turn."""
-    target = question.structure.sites[site]
-    known = question.evidence.get(site)
-    columns = []
-    for value in target.fn.enumerate_support(expand=False).reshape(-1):
-        assumed = {**(given or {}), site: torch.full(target.shape, float(value)).to(value.dtype)}
-        column = ask(fit, assumed, args, (), seed=seed)
-        log_p, _ = _log_mean(column.log_rows(column.shared_plates(without=fit.global_sites)))
-        if list(log_p.shape) != [p.size for p in target.plates]:
-            raise ValueError(
-                f"site: {site!r} has shape {tuple(target.shape)}, but what depends on it is simulated "
-                f"for whole rows of shape {tuple(log_p.shape)}; its probabilities cannot be told apart."
-            )
-        if known is not None and known.seen is not None:
-            log_p = torch.where(known.seen & (known.value != value), -math.inf, log_p.reshape(target.shape))
-        columns.append(log_p.reshape(target.shape))
-    return torch.stack(columns, -1).softmax(-1)
-
-
-def _by_draws(question: Question, site: str) -> Tensor:
-    """A global discrete site in the light of new rows: the weighted share of the draws at each value."""
-    log_w = question.log_rows([]) if question.counted else torch.zeros(question.draws)
-    drawn, fn = question.particles[site], question.structure.sites[site].fn
-    hits = drawn[..., None] == fn.enumerate_support(expand=False).reshape(-1)
-    return torch.tensordot(log_w.double().softmax(0), hits.double(), 1)
-
-
-def _refuse_globals(fit: Fit, values: Mapping[str, Any]) -> None:
-    fitted = [n for n in values if n in fit.global_sites]
-    if fitted and not fit.prior_draws:
-        raise ValueError(
-            f"values: {fitted[0]!r} is shared by all rows and was inferred; the posterior is known by "
-            f"draws, which have no density. Use posterior.guide for the guide's."
-        )

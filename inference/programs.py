@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import pyro
 import torch
@@ -19,8 +19,9 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from inference.calls import Call, story_name
+from inference.calls import Call, story_dtype, story_name
 from inference.isolation import promote
+from inference.parameters import local_parameters
 
 
 def signature(program: Any) -> inspect.Signature:
@@ -54,8 +55,15 @@ class Baked:
             pyro.get_param_store().scope(),
             poutine.block(hide_types=["param"]),
             _Given(self.params),
+            local_parameters(self.program),  # the store would make its parameters ask for gradients again
         ):
             return self.program(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """Parts of a trained module: ``posterior.story.decoder``."""
+        if name.startswith("__") or "program" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.program, name)
 
 
 class FittedGuide(Baked):
@@ -65,21 +73,28 @@ class FittedGuide(Baked):
         program: the trained copy of the guide.
         params: its parameters' values.
         data: handed to a guide whose signature has ``data``, unless the caller gives another.
+        seen: masks of half-seen sites, handed on likewise.
     """
 
     def __init__(
-        self, program: Callable[..., Any], params: Mapping[str, Tensor], data: Mapping[str, Tensor]
+        self,
+        program: Callable[..., Any],
+        params: Mapping[str, Tensor],
+        data: Mapping[str, Tensor],
+        seen: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__(program, params)
-        self.data = dict(data)
+        self.data, self.seen = dict(data), dict(seen or {})
+        floats = [v for v in self.params.values() if v.is_floating_point()]
+        self.dtype = floats[0].dtype if floats else story_dtype(program)
         self._casts: dict[torch.dtype, FittedGuide] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the guide; its draws come in the default dtype, while it was fitted in float64."""
+        """Run the guide; its draws come in the default dtype, whatever it was fitted in."""
         dtype = torch.get_default_dtype()
-        guide = self if dtype == torch.float64 else self._cast(dtype)
+        guide = self if dtype == self.dtype else self._cast(dtype)
         with _DefaultDtype():
-            return Baked.__call__(guide, *args, **with_data(self.program, kwargs, guide.data))
+            return Baked.__call__(guide, *args, **with_data(self.program, kwargs, guide.data, self.seen))
 
     def _cast(self, dtype: torch.dtype) -> FittedGuide:
         """A copy whose parameters and data have another dtype."""
@@ -88,15 +103,20 @@ class FittedGuide(Baked):
             if isinstance(copy, torch.nn.Module):
                 copy = deepcopy(copy).to(dtype)
             params, data = ({n: _to(v, dtype) for n, v in d.items()} for d in (self.params, self.data))
-            self._casts[dtype] = FittedGuide(copy, params, data)
+            self._casts[dtype] = FittedGuide(copy, params, data, self.seen)
         return self._casts[dtype]
 
 
 def with_data(
-    program: Callable[..., Any], kwargs: Mapping[str, Any], data: Mapping[str, Tensor]
+    program: Callable[..., Any],
+    kwargs: Mapping[str, Any],
+    data: Mapping[str, Tensor],
+    seen: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Any]:
-    """Add ``data=`` to the keywords of a guide whose signature has that name."""
-    return {"data": data, **kwargs} if "data" in signature(program).parameters else dict(kwargs)
+    """Add ``data=`` and ``seen=`` to the keywords of a guide whose signature has these names."""
+    offered = {"data": data, "seen": {} if seen is None else seen}
+    names = signature(program).parameters
+    return {**{n: v for n, v in offered.items() if n in names and (n == "data" or v)}, **kwargs}
 
 
 class _Given(Messenger):
@@ -152,14 +172,37 @@ class OwnParameters(Messenger):
 
 
 def _copy(value: Tensor) -> Tensor:
-    return promote(value).detach().clone()
+    return cast(Tensor, promote(value, torch.get_default_dtype())).detach().clone()
 
 
-def own_copy(program: Callable[..., Any]) -> Callable[..., Any]:
-    """A copy that may be trained: modules are deep-copied and cast to float64, functions get copies."""
+def own_copy(
+    program: Callable[..., Any],
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | None = None,
+    shared: dict[int, Any] | None = None,
+) -> Callable[..., Any]:
+    """A copy that may be trained: modules are deep-copied, cast and moved, functions get copies.
+
+    Args:
+        program: a story or a guide.
+        dtype, device: of the copy.
+        shared: what stands for the parts that the program shares with another; see :func:`counterparts`.
+    """
     if isinstance(program, torch.nn.Module):
-        return deepcopy(program).double()
+        return deepcopy(program, shared).to(device, dtype)
     return Owned(program)
+
+
+def counterparts(one: Any, other: Any) -> dict[int, Any]:
+    """What ``deepcopy`` is to put for the modules and parameters of one module: those of its copy.
+
+    A guide that holds the story, or a network of the story's, then holds the copy that is trained.
+    """
+    if not (isinstance(one, torch.nn.Module) and isinstance(other, torch.nn.Module)):
+        return {}
+    pairs = [*zip(one.modules(), other.modules(), strict=True)]
+    pairs += zip(one.parameters(), other.parameters(), strict=True)  # type: ignore[arg-type]
+    return {id(a): b for a, b in pairs}
 
 
 class Owned:
@@ -179,7 +222,7 @@ class Owned:
 def trained(program: Callable[..., Any]) -> Callable[..., Any]:
     """The program without the training harness: modules evaluate, and take no more gradients."""
     if isinstance(program, torch.nn.Module):
-        return program.eval().requires_grad_(False)
+        return program.eval().requires_grad_(False).cpu()
     return program.program if isinstance(program, Owned) else program
 
 

@@ -24,6 +24,7 @@ from inference.guides.gaussian import Gaussian
 from inference.handlers import Known, Slot
 from inference.isolation import isolated
 from inference.programs import FittedGuide
+from inference.target import Target
 from inference.weighing import ERRORS, Replicate, _weigh
 
 _POOL = 4096  # draws where the guide can be batched: the threshold for k-hat is then 0.7
@@ -80,8 +81,10 @@ class Drawn:
         call = self.density.structure.call
         run = poutine.trace(self.guide).get_trace(*call.args, **call.kwargs)
         require_match(run, self.density)
+        sites = {n: msg for n, msg in _sampled(run).items() if not msg["is_observed"]}
+        _require_summed_out(sites, self.density)
         run.compute_log_prob()
-        parts = [torch.as_tensor(n["log_prob_sum"]).double() for n in _sampled(run).values()]
+        parts = [torch.as_tensor(n["log_prob_sum"]).double() for n in sites.values()]
         values = {n: torch.as_tensor(run.nodes[n]["value"]).double() for n in self.density.names}
         return values, torch.stack(parts).sum()
 
@@ -130,8 +133,11 @@ def _sampled(run: Any) -> dict[str, Any]:
     }
 
 
-def require_match(run: Any, density: LogDensity, rows: tuple[str, int] | None = None) -> None:
+def require_match(run: Any, density: LogDensity | Target, rows: tuple[str, int] | None = None) -> None:
     """Check that a run of a guide samples the unknown sites, in their shapes, and no others.
+
+    It may draw discrete sites too that are summed out, for an ELBO that enumerates them, and have observed
+    sites of its own (``pyro.factor``), which are part of the loss only.
 
     Args:
         run: a trace of the guide.
@@ -142,13 +148,14 @@ def require_match(run: Any, density: LogDensity, rows: tuple[str, int] | None = 
         ValueError: naming the site, what was expected and what came.
     """
     sampled = {n: m for n, m in _sampled(run).items() if not m["infer"].get("is_auxiliary")}
+    sampled = {n: m for n, m in sampled.items() if not m["is_observed"]}  # terms of its own, as pyro.factor
     missing = [n for n in density.names if n not in sampled]
     if missing:
         raise ValueError(
             f"guide: expected a sample statement for each of {', '.join(density.names)}, got none for "
             f"{missing[0]!r}."
         )
-    extra = [n for n in sampled if n not in density.names]
+    extra = [n for n in sampled if n not in density.names and n not in density.plan.summed]
     if extra:
         raise ValueError(
             f"guide: expected sample statements for {', '.join(density.names)}, got {extra[0]!r} too, which "
@@ -167,9 +174,17 @@ def require_match(run: Any, density: LogDensity, rows: tuple[str, int] | None = 
             )
 
 
-def _role(name: str, density: LogDensity) -> str:
-    if name in density.plan.summed:
-        return "is discrete and summed out exactly"
+def _require_summed_out(sampled: Mapping[str, Any], density: LogDensity) -> None:
+    drawn = [n for n in sampled if n in density.plan.summed]
+    if drawn:
+        raise ValueError(
+            f"guide: it draws {drawn[0]!r}, which is discrete and is summed out, so that the density of its "
+            f"other sites is not known. It may where all unknowns belong to rows and it reads them (data=); "
+            f"here, leave {drawn[0]!r} out of the guide."
+        )
+
+
+def _role(name: str, density: LogDensity | Target) -> str:
     if name in density.plan.dropped:
         return "no data depend on"
     return "is observed" if name in density.structure.sites else "is no site of the story"
@@ -180,7 +195,7 @@ def point_mass(guide: FittedGuide, density: LogDensity) -> str:
     call = density.structure.call
     with isolated(0):
         run = poutine.trace(guide).get_trace(*call.args, **call.kwargs)
-    numbers = sum(_dimension(msg) for msg in _sampled(run).values())
+    numbers = sum(dimension(msg) for msg in _sampled(run).values() if not msg["is_observed"])
     if numbers == density.size:
         return ""
     fewer = "puts point masses on some of them" if numbers < density.size else "has noise of its own"
@@ -190,7 +205,8 @@ def point_mass(guide: FittedGuide, density: LogDensity) -> str:
     )
 
 
-def _dimension(msg: Any) -> int:
+def dimension(msg: Any) -> int:
+    """How many random numbers a site draws; none from a point mass."""
     fn = msg["fn"]
     while hasattr(fn, "base_dist") and isinstance(fn, dist.Independent | dist.MaskedDistribution):
         fn = fn.base_dist

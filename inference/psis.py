@@ -94,8 +94,11 @@ def pareto_smooth(log_weights: Tensor) -> tuple[Tensor, float]:
     return smoothed, float(khat)
 
 
-def pareto_smooth_rows(log_weights: Tensor) -> tuple[Tensor, Tensor]:
+def pareto_smooth_rows(log_weights: Tensor, rounding: float = ROUNDING) -> tuple[Tensor, Tensor]:
     """`pareto_smooth` for every row: (..., draws) -> smoothed (..., draws) and k-hat (...).
+
+    `rounding` is the difference, in nats, up to which the weights of a tail count as equal. Single
+    precision needs more than the default: its rounding has steps, whose tail would be fitted.
 
     >>> smoothed, khat = pareto_smooth_rows(torch.zeros(3, 100))
     >>> smoothed.shape, khat.tolist()
@@ -112,7 +115,7 @@ def pareto_smooth_rows(log_weights: Tensor) -> tuple[Tensor, Tensor]:
     cutoff = log_cutoff.exp()
     excess = (tail.exp() - cutoff).clamp(min=0)
     count = (excess > 0).sum(-1, keepdim=True)
-    equal = tail[..., -1:] - log_cutoff <= ROUNDING
+    equal = tail[..., -1:] - log_cutoff <= rounding
     fitted = (count >= MINIMUM_TAIL) & ~equal
     k, sigma = fit_generalized_pareto(excess)
     rank = torch.arange(1, size + 1, dtype=centred.dtype, device=centred.device) - (size - count)

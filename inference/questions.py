@@ -21,7 +21,6 @@ from inference.contraction import row_log_prob, table
 from inference.evidence import Evidence, as_evidence, factorized, require_maskable
 from inference.fitted import Fit, Particles, run_forward
 from inference.handlers import Known
-from inference.isolation import isolated
 from inference.plan import enumerating, plan, reaches_outside
 from inference.structure import Plate, Structure, inspect_rows
 
@@ -105,7 +104,7 @@ class Question:
         chosen = self.particles if particles is None else particles
         count = self.draws if particles is None else len(next(iter(particles.values())))
         chosen = {**chosen, "": torch.zeros(count)}
-        with isolated(0):
+        with self.structure.call.room(0):
             first = {n: v[0] for n, v in chosen.items()}
             with enumerating(self.summed):
                 trace = self.run(first)
@@ -162,17 +161,15 @@ def ask(
         ValueError: for unknown sites, values that do not fit, and questions that draws cannot answer.
     """
     evidence = as_evidence(given or {}, argument)
-    _require_sites(fit, evidence, argument)
-    _require_sites(fit, targets, "sites")
+    require_sites(fit, evidence, argument)
+    require_sites(fit, targets, "sites")
     new = args is not None or any(n not in fit.global_sites for n in evidence) or fit.prior_draws > 0
     if not new and not evidence:
         return _about_fitted_rows(fit)
-    local = {n: e for n, e in evidence.items() if n not in fit.global_sites}
-    call = fit.structure.call if args is None else fit.structure.call.with_args(args)
-    if args is None:  # the rows that are given are counted; without any, as many as it was called with
-        call = replace(call, counts_rows=bool(local) and call.takes_rows)
-    structure, checked = inspect_rows(call, evidence, argument, counting=local, override=True)
-    rows = next((p for s in structure.sites.values() for p in s.plates if _is_rows(p, fit)), None)
+    structure, checked = about(fit, evidence, args, argument)
+    rows = next(
+        (p for s in structure.sites.values() for p in s.plates if fit.rows and p.name == fit.rows.name), None
+    )
     particles = _global_particles(fit, structure, checked, argument)
     question = _assign(structure, particles, checked, targets, rows, enumerate_targets)
     _require_all_globals(fit, question, targets, argument)
@@ -180,15 +177,23 @@ def ask(
     return _simulate(question, seed) if question.simulated else question
 
 
-def _is_rows(plate: Plate, fit: Fit) -> bool:
-    return fit.rows is not None and plate.name == fit.rows.name
+def about(
+    fit: Fit, evidence: Mapping[str, Evidence], args: tuple[Any, ...] | None, argument: str
+) -> tuple[Structure, dict[str, Evidence]]:
+    """The story on the rows of a question, and the checked evidence; arguments as in :func:`ask`."""
+    local = {n: e for n, e in evidence.items() if n not in fit.global_sites}
+    call = fit.structure.call if args is None else fit.structure.call.with_args(args)
+    if args is None:  # the rows that are given are counted; without any, as many as it was called with
+        call = replace(call, counts_rows=bool(local) and call.takes_rows)
+    return inspect_rows(call, evidence, argument, counting=local, override=True)
 
 
 def _count(fit: Fit, particles: Particles) -> int:
     return len(next(iter(particles.values()))) if particles else max(1, fit.prior_draws)
 
 
-def _require_sites(fit: Fit, names: Collection[str], argument: str) -> None:
+def require_sites(fit: Fit, names: Collection[str], argument: str) -> None:
+    """Raise a ``ValueError`` for a name that is no site of the story."""
     for name in names:
         if name not in fit.structure.sites:
             raise ValueError(
@@ -235,9 +240,8 @@ def _require_all_globals(fit: Fit, question: Question, targets: Collection[str],
     fixed = [n for n in question.evidence if n in fit.global_sites]
     if not fixed or fit.prior_draws:  # draws of a prior are weighed by what is given
         return
-    asked = {*question.evidence, *targets}
-    open_sites = {n for n in question.structure.ancestors(asked) if n in question.particles}
-    conflict = sorted(open_sites)
+    asked = question.structure.ancestors({*question.evidence, *targets})
+    conflict = sorted(n for n in asked if n in question.particles)
     if conflict:
         raise ValueError(
             f"{argument}: {fixed[0]!r} is given, but {conflict[0]!r} is not, and its draws were made "
@@ -284,7 +288,7 @@ def _simulate(question: Question, seed: int) -> Question:
     keep = torch.linspace(0, question.draws - 1, count).round().long()
     particles = {n: v[keep] for n, v in question.particles.items()}
     columns: dict[str, list[Tensor]] = {n: [] for n in question.simulated}
-    with isolated(seed):
+    with question.structure.call.room(seed):
         for i in range(count):
             known = question.known({n: v[i] for n, v in particles.items()})
             trace = run_forward(question.structure, known, question.seen, set())

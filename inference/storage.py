@@ -1,7 +1,8 @@
 """Save a posterior as a folder of netCDF, JSON and safetensors files, and load it again.
 
 ``posterior.nc`` holds the draws and opens in ArviZ by itself; ``posterior.json`` the certificate, the
-history and how the story was called; ``tensors.safetensors`` the data, the arguments and the guide.
+history and how the story was called; ``tensors.safetensors`` the data, the arguments, the guide, and the
+parameters of trained programs.
 Reading them executes no code: the story is given by whoever loads.
 """
 
@@ -12,6 +13,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +22,12 @@ from torch import Tensor
 
 from inference.calls import Call
 from inference.certificate import Certificate
+from inference.construct import instance
 from inference.evidence import Evidence
 from inference.fitted import Fit
 from inference.guides.gaussian import Gaussian
-from inference.programs import Baked
+from inference.programs import FittedGuide
+from inference.states import WITHOUT_GUIDE, pack, unpack
 from inference.structure import inspect_story
 
 if TYPE_CHECKING:
@@ -36,7 +40,6 @@ _FILES = ("posterior.nc", "posterior.json", "tensors.safetensors")
 def save(posterior: Posterior, path: str | os.PathLike[str]) -> None:
     """Write a posterior to the folder ``path``; see ``Posterior.save``."""
     path = Path(path)
-    _refuse_parameters(posterior)
     if path.exists() and not _is_saved(path):
         raise ValueError(
             f"path: {path} exists and is not a saved posterior; it was left alone. Choose another name."
@@ -49,15 +52,6 @@ def save(posterior: Posterior, path: str | os.PathLike[str]) -> None:
         _swap(part, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def _refuse_parameters(posterior: Posterior) -> None:
-    story = posterior.story
-    if isinstance(story, Baked):
-        raise ValueError(
-            f"save: the story has trained parameters ({', '.join(story.params)}), which these files cannot "
-            f"hold in this version. Keep the draws with to_arviz().to_netcdf(...)."
-        )
 
 
 def _is_saved(path: Path) -> bool:
@@ -94,6 +88,8 @@ def _write(posterior: Posterior, folder: Path) -> None:
             tensors[f"seen/{name}"] = one.seen
     if isinstance(family, Gaussian):
         tensors.update({"guide/loc": family.loc, "guide/scale": family.scale})
+    facts, trained = pack(posterior)
+    tensors.update(trained)
     call = fit.structure.call
     page = {
         "format": _FORMAT,
@@ -102,18 +98,28 @@ def _write(posterior: Posterior, folder: Path) -> None:
         "kwargs": {k: _encode(a, f"kwargs/{k}", tensors) for k, a in call.kwargs.items()},
         "counts_rows": call.counts_rows,
         "unknown": list(fit.unknown),
+        "programs": facts,
         "prior_draws": fit.prior_draws,
         "seed": fit.seed,
         "certificate": posterior.certificate.as_dict(),
         "history": posterior.history,
     }
     filled = {
-        "posterior": {n: v.numpy() for n, v in posterior.draws.items()},
+        "posterior": {_escaped(n): v.numpy() for n, v in posterior.draws.items()},
         "sample_stats": {n: v.numpy() for n, v in fit.stats.items()},
     }
     groups.write_netcdf(groups.build(filled, {}, {}, {}), folder / _FILES[0])
     (folder / _FILES[1]).write_text(json.dumps(page, indent=1))
-    save_file({n: t.contiguous().clone() for n, t in tensors.items()}, str(folder / _FILES[2]))
+    save_file({n: t.cpu().contiguous().clone() for n, t in tensors.items()}, str(folder / _FILES[2]))
+
+
+def _escaped(name: str) -> str:
+    """A site's name as netCDF takes it: there a slash parts groups."""
+    return name.replace("%", "%25").replace("/", "%2F")
+
+
+def _unescaped(name: str) -> str:
+    return name.replace("%2F", "/").replace("%25", "%")
 
 
 def _encode(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
@@ -152,16 +158,22 @@ def load(
     story: Callable[..., Any],
     args: tuple[Any, ...] | None = None,
     kwargs: Mapping[str, Any] | None = None,
+    *,
+    guide: Any = None,
 ) -> Posterior:
     """Load a saved posterior. Nothing in the files is executed.
 
     Args:
         path: the folder that ``Posterior.save`` wrote.
-        story: the story that was fitted.
+        story: the story that was fitted: a function, a module (any instance of the same sizes), its class
+            or a ``functools.partial`` of it.
         args, kwargs: what it is called with; by default as it was fitted.
+        guide: that was fitted with it, for latent sites of rows; by default the one that stands beside the
+            story in its module. Without any, such sites of new rows are proposed from their prior.
 
     Raises:
-        ValueError: if the folder is no saved posterior, or the story does not have its sites.
+        ValueError: if the folder is no saved posterior, the story does not have its sites, or a parameter of
+            the story or the guide has another shape than was saved; it names the parameter.
 
     Example:
         >>> import pyro, torch, tempfile, os
@@ -189,7 +201,9 @@ def load(
         args = tuple(_decode(a, tensors) for a in page["args"])
     if kwargs is None:
         kwargs = {k: _decode(a, tensors) for k, a in page["kwargs"].items()}
-    bound = Call.bind(story, args, kwargs)
+    pairs, local = unpack(page["programs"], tensors, story, guide) if page.get("programs") else ([], None)
+    best = local.best if local is not None else 0
+    bound = Call.bind(pairs[best].story if pairs else instance(story), args, kwargs)
     call = Call(bound.story, bound.args, bound.kwargs, counts or bound.counts_rows)
     evidence = {
         name.removeprefix("data/"): Evidence(value, tensors.get("seen/" + name.removeprefix("data/")))
@@ -201,13 +215,18 @@ def load(
     _check_sites(path, structure.sites, page["unknown"], draws)
     fit = Fit(
         structure, checked, tuple(page["unknown"]), groups["sample_stats"], draws,
-        prior_draws=page["prior_draws"], seed=page["seed"],
+        prior_draws=page["prior_draws"], seed=page["seed"], local=local,
     )  # fmt: skip
-    facts = {**page["certificate"]}
-    certificate = Certificate(**{**facts, "reasons": tuple(facts["reasons"]), "notes": tuple(facts["notes"])})
-    family = None
+    certificate = Certificate.of_dict(page["certificate"])
+    family: Gaussian | FittedGuide | None = None
     if "guide/loc" in tensors:
         family = Gaussian(tensors["guide/loc"], tensors["guide/scale"])
+    elif local is not None and local.guide is not None:
+        seen = {n: e.seen for n, e in checked.items() if e.seen is not None}
+        data = {n: e.value for n, e in checked.items()}
+        family = FittedGuide(local.guide.program, local.guide.params, data, seen)
+    elif local is not None and page["programs"]["guide"] is not None:
+        certificate = replace(certificate, notes=(*certificate.notes, WITHOUT_GUIDE))
     return Posterior(fit, certificate, family, [tuple(row) for row in page["history"]])
 
 
@@ -220,7 +239,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, dict
         try:
             with xarray.open_dataset(path / _FILES[0], group=group, engine="h5netcdf") as stored:
                 groups[group] = {
-                    str(n): torch.from_numpy(v.values.copy()) for n, v in stored.data_vars.items()
+                    _unescaped(str(n)): torch.from_numpy(v.values.copy()) for n, v in stored.data_vars.items()
                 }
         except OSError:  # a group without variables is not written
             groups[group] = {}

@@ -24,7 +24,6 @@ from torch import Tensor
 from inference.bijections import bijection
 from inference.calls import Call, story_name
 from inference.evidence import Evidence, fit_to_site
-from inference.isolation import isolated
 from inference.marks import Reads, unmarked
 
 
@@ -205,7 +204,7 @@ def inspect_story(
     """
     evidence = evidence or {}
     prototype = _Prototype(evidence, argument, override)
-    with isolated(seed):
+    with call.room(seed):
         with TrackProvenance(), prototype, prototype.reads:
             trace = _run_once(call, argument)
         sites: dict[str, Site] = {}

@@ -7,28 +7,31 @@ weighed against the same log density, by the same rules, as the guides of the la
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from inference.asked import Asked
 from inference.calls import story_name
 from inference.certificate import Certificate
 from inference.density import LogDensity
 from inference.evidence import Evidence
 from inference.guides import autoguides
 from inference.guides.gaussian import Gaussian
-from inference.isolation import isolated
+from inference.holding import Part, hold_out
+from inference.losses import refusal
 from inference.minibatch import Rows
+from inference.plan import plan
 from inference.posterior import Posterior
-from inference.programs import FittedGuide, bake, own_copy, stored
+from inference.programs import FittedGuide
 from inference.progress import Progress
 from inference.proposals import Drawn, gaussian, point_mass, weigh, wider
-from inference.structure import Structure, inspect_story
-from inference.training import Asked, Trained, train
+from inference.rowcheck import Found, certified, local_of
+from inference.structure import Structure
+from inference.target import Target, baked_density
+from inference.training import Trained, train, training_notes
 from inference.weighing import Replicate
 
 _ROWS = 1000  # rows of the history that are kept
@@ -51,15 +54,6 @@ class Outcome:
     point: bool
 
 
-def beside(story: Any) -> Any:
-    """The function ``guide`` that stands beside a story in its module, else "auto"."""
-    module = sys.modules.get(getattr(story, "__module__", ""))
-    found = getattr(module, "guide", None)
-    named = getattr(module, getattr(story, "__name__", ""), None) is story
-    own = getattr(found, "__module__", None) == getattr(story, "__module__", "")
-    return found if named and own and callable(found) and found is not story else "auto"
-
-
 def run(
     structure: Structure,
     evidence: Mapping[str, Evidence],
@@ -67,34 +61,51 @@ def run(
     *,
     draws: int,
     seeds: list[int],
+    seed: int,
     progress: bool | None,
-) -> Outcome:
+) -> Outcome | Posterior:
     """Train every restart, then weigh its guide's draws against the story's density.
+
+    A posterior comes back where all unknowns belong to rows: it is certified row by row.
 
     Raises:
         ValueError: for a guide that does not match the story, or options that do not fit.
     """
-    initial = _initial(structure)
-    density = _density(structure, evidence, initial)
-    rows = Rows(structure, evidence, density.plan, asked.batch_size)
-    guide = _program(asked.guide, density)
-    name = _name(guide) if density.size else "none"
-    if density.plan.filled:
+    (structure, evidence), held = hold_out(structure, evidence, asked.held_out, seed)
+    target = Target(structure, evidence)
+    rows = Rows(structure, evidence, target.plan, asked.batch_size, asked.loader)
+    watched = None if held is None else Rows(*held, plan(*held), None)
+    asked = asked if asked.by_samples else replace(asked, guide=_program(asked.guide, target))
+    name = _name(asked.loss if asked.by_samples else asked.guide) if target.size else "none"
+    if target.plan.filled:
         raise ValueError(
-            f"data: missing elements of {density.plan.filled[0]!r}, on which other sites depend, are "
+            f"data: missing elements of {target.plan.filled[0]!r}, on which other sites depend, are "
             f"inferred by the named guides only. Use guide='auto' without loss, optim and batch_size."
         )
     fits: list[Trained] = []
     with Progress(len(seeds), progress) as bar:
-        for seed in seeds:
-            fits.append(train(density, rows, guide, asked, seed, lambda *row: bar.step(name, *row)))
+        for one in seeds:
+            fits.append(train(target, rows, asked, one, lambda *row: bar.step(name, *row), watched))
             bar.restart_done()
-    best = max(fits, key=lambda one: one.elbo)
-    if structure.params:
-        density = _density(replace(structure, call=replace(structure.call, story=best.story)), evidence,
-                           {n: best.params[n] for n in structure.params})  # fmt: skip
+    best = max(fits, key=lambda one: one.elbo if one.held_out is None else one.held_out.elbo)
     history = bar.history[:: -(-len(bar.history) // _ROWS) or 1]
+    found = _found(target, fits, best, name, held, asked)
+    local = local_of(found, draws)
+    if local is not None:
+        return certified(found, local, history, seeds[0])
+    density = _density(target, best)
     return _weighed(density, fits, best, name, history, structure.params, draws, seeds)
+
+
+def _found(
+    target: Target, fits: list[Trained], best: Trained, name: str, held: Part | None, asked: Asked
+) -> Found:
+    """What the check row by row needs to know."""
+    return Found(
+        target, [one.story for one in fits], [one.guide for one in fits], [one.params for one in fits],
+        fits.index(best), [one.converged for one in fits], name, sum(one.steps for one in fits), held,
+        refusal(asked.loss) if asked.by_samples else "", training_notes(fits, best),
+    )  # fmt: skip
 
 
 def _weighed(
@@ -148,33 +159,16 @@ def settled(outcome: Outcome, exact: Posterior) -> Posterior:
     return exact
 
 
-def _initial(structure: Structure) -> dict[str, Tensor]:
-    """Starting values of the story's parameters."""
-    if not structure.params:
-        return {}
-    with isolated(0):
-        replace(structure.call, story=own_copy(structure.call.story))()
-        return stored()
+def _density(target: Target, best: Trained) -> LogDensity:
+    """The log density of all unknowns, at the trained parameters."""
+    if not target.structure.params:
+        return target.density
+    call = replace(target.structure.call, story=best.story)
+    return baked_density(replace(target.structure, call=call), target.evidence, best.params)
 
 
-def _density(
-    structure: Structure, evidence: Mapping[str, Evidence], params: Mapping[str, Tensor]
-) -> LogDensity:
-    if structure.params:
-        structure, checked = inspect_story(bake(structure.call, params), evidence)
-        return LogDensity(structure, checked)
-    return LogDensity(structure, evidence)
-
-
-def _program(guide: Any, density: LogDensity) -> Any:
-    if isinstance(guide, str):
-        return autoguides.by_name(guide, density.size)
-    if isinstance(guide, type) and not autoguides.is_class(guide):
-        raise ValueError(
-            f"guide: expected a function, a module or an autoguide, got the class {guide.__name__}. "
-            f"Construct it first."
-        )
-    return guide
+def _program(guide: Any, target: Target) -> Any:
+    return autoguides.by_name(guide, target.size) if isinstance(guide, str) else guide
 
 
 def _name(guide: Any) -> str:

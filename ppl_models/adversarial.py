@@ -18,8 +18,8 @@ Shapes
 
 Priors
     None but on z: the network is a point estimate, where the contest of ``loss`` ends (or stops). It starts
-    as torch's layers do, so that first rows lie near ``location``. The class weights stay equal: no loss
-    on rows trains them.
+    as torch's layers do, so that first rows lie near ``location``. The class weights start equal
+    and are trained by maximum likelihood, since y has one.
 
 Answers
     p(x | y): generate, by one pass through the network
@@ -34,11 +34,12 @@ Source
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.nn import PyroModule
+from pyro.nn import PyroModule, PyroParam
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import softplus
@@ -64,6 +65,8 @@ class adversarial(PyroModule):
         torch.Size([5, 3])
     """
 
+    weights: Any  # a PyroParam: a tensor once it is read
+
     def __init__(
         self, features: int = 2, classes: int | None = None, latents: int = 4, hidden: int = 96,
         layers: int = 3, location: float = 0.0, spread: float = 1.0,
@@ -72,7 +75,7 @@ class adversarial(PyroModule):
         self.classes, self.latents, self.location, self.spread = classes, latents, location, spread
         self.network = mlp(latents + (classes or 0), hidden, features, layers)
         if classes is not None:
-            self.register_buffer("weights", torch.full((classes,), 1 / classes))
+            self.weights = PyroParam(torch.full((classes,), 1 / classes), dist.constraints.simplex)
 
     def forward(self, n: int) -> Tensor:
         """Tell the story; returns x, shape (n, features)."""

@@ -21,6 +21,12 @@ Priors
     Uniform, on the simplex and on every unit interval: one imagined image of each class and one
     imagined drop that arrived and one that did not, at every pixel ("add-one smoothing").
 
+Answers
+    p(x | y): generate
+    p(y | x): invert; pixels may be missing
+    p(x): weigh
+    p(ink, weights | x, y): learn, exactly where every y is known
+
 Source
     Bishop (2006), Pattern Recognition and Machine Learning, sections 2.1 and 4.2.3 (with grey levels
     as binomial counts instead of black and white). Its plug-in classifier at the posterior means is

@@ -22,7 +22,7 @@ Priors
 
 Answers
     p(early, late, change | y): learn
-    p(change | y): invert
+    p(change | y): invert, by ``probabilities("change", given={})``
     p(y): generate, weigh
     not p(y of later years): rows are the years 0 to n - 1 themselves, and new rows mean those years told
     anew.

@@ -22,10 +22,17 @@ Priors
     The expected covariance of a class is spread^2 I, with as few degrees of freedom (features + 2) as
     let that expectation exist; a class centre is worth ``strength`` imagined rows at ``location``.
 
+Answers
+    p(x | y): generate
+    p(y | x): invert; quadratic in x at fixed parameters
+    p(x): weigh
+    p(mean, precision, weights | x, y): learn, exactly where every y is known
+
 Source
     Murphy (2012), Machine Learning: A Probabilistic Perspective, section 4.6.3 (normal-inverse-Wishart,
     here written with the precision, since Pyro has the Wishart); Gelman et al. (2013), Bayesian Data
-    Analysis, section 3.6.
+    Analysis, section 3.6. scikit-learn's ``QuadraticDiscriminantAnalysis`` is the same p(x, y) at the
+    rows' averages; ``linear_discriminant`` is the story in which the classes share one shape.
 """
 
 from __future__ import annotations

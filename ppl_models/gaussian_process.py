@@ -30,7 +30,7 @@ Priors
 
 Answers
     p(amplitude, lengthscale, noise | y): learn
-    p(f at new inputs | y): generate, with f averaged over the three; given the three, ``exact``
+    p(f | y): generate, at new inputs too, averaged over the three; given the three, ``exact``
     p(y | inputs): generate, weigh
     not p(y_late | y_early) by ``given``: one row is one joint event; ask for f.
     not p(inputs): they are arguments.

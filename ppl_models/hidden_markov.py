@@ -4,13 +4,13 @@ Story
     A machine is in one of a few states (working, failing; calm, excited), stays there for a while and
     moves on by chance, from state to state without memory. At every step it emits a number around the
     level of its state. Only the numbers ``x`` are seen. What is unknown are the levels, the noise, the
-    chances of moving, and the states themselves, which are summed out exactly.
+    chances of moving, and the states themselves. The story is told with what is seen first, the states
+    summed out exactly; then comes the path of states ``z``, given what was seen.
 
 Joint
-    p(initial) prod_k p(transition_k) p(mean) p(sigma) prod_i p(x_i | initial, transition, mean, sigma)
+    p(initial) prod_k p(transition_k) p(mean) p(sigma) prod_i p(x_i | initial, ...) p(z_i | x_i, ...)
 
-    with the states z summed out of p(x_i | ...) = sum_z p(z_i1) p(x_i1 | z_i1) prod_t p(z_it | z_i,t-1)
-    p(x_it | z_it):
+    which is, of x and z, prod_i p(z_i1) p(x_i1 | z_i1) prod_t p(z_it | z_i,t-1) p(x_it | z_it):
 
     - initial ~ Dirichlet(1, ..., 1)
     - transition_k ~ Dirichlet(1, ..., 1)
@@ -21,7 +21,7 @@ Joint
 
 Shapes
     initial (states,), transition (states, states), row = state before, mean (states,) ascending, sigma ()
-    in units of x, x (n, length). A row is a whole sequence.
+    in units of x, x (n, length), z (n, length) integers. A row is a whole sequence.
 
 Priors
     All chances are uniform on their simplex. The levels are ordered, which numbers the states: otherwise
@@ -30,8 +30,7 @@ Priors
 Answers
     p(x): generate, weigh
     p(initial, transition, mean, sigma | x): learn
-    p(z_it | x_i, parameters): ``HiddenMarkov(...).state_probabilities``, the forward-backward algorithm
-    not p(z | x) by ``probabilities``: the states are no sites of the story, they are summed out inside x.
+    p(z | x): generate, whole paths; each state's probability: ``HiddenMarkov(...).state_probabilities``
     not p(x_late | x_early): one row is one joint event.
 
 Source
@@ -48,6 +47,7 @@ import torch
 from torch import Tensor
 
 from ppl_models.distributions.hidden_markov import HiddenMarkov
+from ppl_models.distributions.hidden_path import HiddenPath
 from ppl_models.distributions.order_statistics import OrderStatistics
 
 
@@ -69,8 +69,11 @@ def hidden_markov(
         transition = pyro.sample("transition", uniform)
     mean = pyro.sample("mean", OrderStatistics(dist.Normal(location, spread), states))
     sigma = pyro.sample("sigma", dist.HalfNormal(noise))
+    chain = HiddenMarkov(initial, transition, dist.Normal(mean, sigma), length)
     with pyro.plate("row", n, dim=-1):
-        return pyro.sample("x", HiddenMarkov(initial, transition, dist.Normal(mean, sigma), length))
+        x = pyro.sample("x", chain)
+        pyro.sample("z", HiddenPath(chain, x))
+    return x
 
 
 EXAMPLE = (

@@ -19,6 +19,11 @@ Priors
     E[variance] = noise^2 with infinite spread (shape 2); weights are of the order of ``spread`` noise
     standard deviations. Both are arguments, in the units of the data.
 
+Answers
+    p(y | covariates): predict: generate responses, or weigh them
+    p(weights, variance | covariates, y): learn, exactly
+    not p(covariates): they are given, never explained, so that no row is strange to this story
+
 Source
     Bishop (2006), Pattern Recognition and Machine Learning, section 3.3 and exercise 3.12; O'Hagan and
     Forster (2004), Kendall's Advanced Theory of Statistics 2B, chapter 11. The weights' marginal

@@ -31,14 +31,13 @@ Priors
     noise^2 with infinite spread (shape 2).
 
 Answers
-    p(x): weigh, with z integrated out exactly
+    p(x): weigh, with z integrated out exactly; or generate new rows
     p(z | x): invert, exactly; that is to compress
-    p(x): generate, new rows
     p(mean, square, below, variance | x): learn; ``maximum`` is the closed form of the likelihood's maximum
     not p(x | z): x is told first here; ``factor_analysis`` answers it
 
 Source
-    Tipping and Bishop (1999), Probabilistic principal component analysis, JRSS B 61, sections 3 and
+    Tipping and Bishop (1999), Probabilistic principal component analysis, JRSS B 61, section 3 and
     appendix A; Leung and Drton (2016) for the prior.
 """
 

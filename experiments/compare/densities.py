@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,11 +11,18 @@ from torch.distributions import Distribution
 
 from experiments.compare import kinds
 from experiments.compare.found import part
+from experiments.compare.likelihood import kl_from
 from experiments.compare.result import Z_LEVEL, Z_POWER, Comparison, Estimate, mean_and_error
+
+LogDensity = Callable[[Tensor], Tensor | tuple[Tensor, Tensor]]
 
 
 def divergence(
-    p: Distribution, q: Distribution, kind: str = "kl", num_samples: int = 10_000, seed: int = 0
+    p: Distribution,
+    q: Distribution | LogDensity,
+    kind: str = "kl",
+    num_samples: int = 10_000,
+    seed: int = 0,
 ) -> Comparison:
     """Estimate a divergence from ``p`` to ``q`` by draws of them, with its standard error.
 
@@ -24,7 +32,10 @@ def divergence(
     Parameters
     ----------
     p, q
-        Torch or Pyro distributions over one space: equal ``batch_shape + event_shape``.
+        Torch or Pyro distributions over one space: equal ``batch_shape + event_shape``. For "kl",
+        ``q`` may be a function instead, draws (num_samples, *shape) -> log density (num_samples,)
+        in nats, or that and its standard errors (num_samples,): see
+        :func:`experiments.compare.kl_from`, whose floor and bound the answer then has.
     kind
         "kl", "reverse_kl" or "js" (nats), "tv" (a probability): the files of ``kinds/``.
     num_samples
@@ -42,7 +53,8 @@ def divergence(
     Raises
     ------
     ValueError
-        If ``kind`` is unknown, the shapes differ, or ``num_samples`` is below 2.
+        If ``kind`` is unknown, the shapes differ, ``num_samples`` is below 2, or ``q`` is a function
+        and ``kind`` is not "kl".
 
     Examples
     --------
@@ -50,8 +62,12 @@ def divergence(
     >>> result = divergence(Normal(0.0, 1.0), Normal(1.0, 1.0))     # truth: 1/2
     >>> abs(result.value - 0.5) < 4 * result.error
     True
+    >>> divergence(Normal(0.0, 1.0), Normal(0.0, 1.0).log_prob).value       # a function
+    0.0
     """
     terms = part(kinds, kind, "kind")
+    if not isinstance(q, Distribution):
+        return _to_function(p, q, kind, num_samples, seed)
     _check(p, q, num_samples)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -71,6 +87,17 @@ def divergence(
         detectable=(Z_LEVEL + Z_POWER) * total.error,
         kind=kind,
     )
+
+
+def _to_function(p: Distribution, q: LogDensity, kind: str, num_samples: int, seed: int) -> Comparison:
+    if kind != "kl":
+        raise ValueError(f'kind: expected "kl" for a function q, which cannot be drawn from, got {kind!r}')
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        x = p.sample((num_samples,))
+    found = q(x)
+    log_q, error = found if isinstance(found, tuple) else (found, None)
+    return kl_from(_joint(p.log_prob(x)), log_q, error)
 
 
 def _check(p: Distribution, q: Distribution, num_samples: int) -> None:

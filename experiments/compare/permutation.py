@@ -34,7 +34,7 @@ def quadratic_test(matrix: Tensor, n: int, permutations: int, generator: Generat
     Comparison
         ``floor`` and ``null_mean`` are the 95 % quantile and the mean of the relabellings,
         ``error`` a jackknife over rows, ``detectable`` the statistic's mean at a power of about .8
-        whatever the kind of difference (see ``_detectable``).
+        whatever the kind of difference (see :func:`detectable_mean`).
 
     Source
     ------
@@ -47,13 +47,13 @@ def quadratic_test(matrix: Tensor, n: int, permutations: int, generator: Generat
     null = _quadratic(matrix, weights[order].T)
     at_least = int((null >= value - ROUNDING * matrix.mean().item()).sum())
     floor = torch.quantile(null, 0.95).item()
-    largest = _largest_eigenvalue(matrix, generator) * (1 / n + 1 / m)
+    largest = -dominant_eigenvalue(matrix, generator, centre=True) * (1 / n + 1 / m)
     return Comparison(
         value=value,
         error=_jackknife(matrix, n),
         p_value=(1 + at_least) / (1 + permutations),
         floor=floor,
-        detectable=_detectable(null, floor, largest),
+        detectable=detectable_mean(null, floor, largest),
         kind=kind,
         null_mean=null.mean().item(),
     )
@@ -64,7 +64,7 @@ def _quadratic(matrix: Tensor, weights: Tensor) -> Tensor:
     return -(weights * (matrix @ weights)).sum(0)
 
 
-def _detectable(null: Tensor, floor: float, largest: float) -> float:
+def detectable_mean(null: Tensor, floor: float, largest: float) -> float:
     """Mean of the statistic at the difference that is seen 4 times in 5.
 
     The statistic is sum_j l_j (Z_j + delta_j)^2 with independent standard normal Z_j, eigenvalues
@@ -80,13 +80,16 @@ def _detectable(null: Tensor, floor: float, largest: float) -> float:
     return null.mean().item() + middle + root
 
 
-def _largest_eigenvalue(matrix: Tensor, generator: Generator, steps: int = 50) -> float:
-    """Largest eigenvalue of the doubly centred -D, by rows, by power iteration."""
+def dominant_eigenvalue(matrix: Tensor, generator: Generator, centre: bool = False, steps: int = 50) -> float:
+    """Eigenvalue of largest size of a symmetric matrix (doubly centred if so asked) over its rows.
+
+    By power iteration, for a matrix that is semidefinite (where centred, on what sums to 0).
+    """
     vector = torch.randn(len(matrix), generator=generator, dtype=matrix.dtype)
     value = 0.0
     for _ in range(steps):
-        vector = vector - vector.mean()
-        image = -(matrix @ vector)
+        vector = vector - vector.mean() if centre else vector
+        image = matrix @ vector
         norm = vector.norm().item()
         if norm == 0:  # all rows equal: nothing varies
             return 0.0

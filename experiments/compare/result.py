@@ -58,6 +58,12 @@ class Comparison:
         The name of the distance.
     null_mean
         Mean of ``value`` under the null: the upward bias of a distance that cannot be negative.
+    bound
+        "upper" where ``value`` estimates an upper bound of the distance, as it does when a
+        density is known only by a lower bound of its logarithm; empty where it estimates itself.
+    similarity
+        True where ``value`` falls as the laws move apart (coverage): ``floor`` is then the 5 %
+        quantile, and smaller values are significant.
     """
 
     value: float
@@ -67,6 +73,8 @@ class Comparison:
     detectable: float
     kind: str
     null_mean: float = 0.0
+    bound: str = ""
+    similarity: bool = False
 
     @property
     def excess(self) -> float:
@@ -76,19 +84,23 @@ class Comparison:
     def row(self) -> dict[str, str]:
         """Write one row of a table of comparisons."""
         return {
-            self.kind: str(Estimate(self.value, self.error)),
+            self.kind: self._measured(),
             "floor": number(self.floor, 2),
             "p": "" if self.p_value is None else number(self.p_value, 2),
             "detectable": number(self.detectable, 2),
         }
 
     def __str__(self) -> str:
-        parts = [f"{self.kind} {Estimate(self.value, self.error)}"]
+        parts = [f"{self.kind} {self._measured()}"]
         if self.p_value is not None:
             parts.append(f"p = {number(self.p_value)}")
-            parts.append(f"95 % of pairs of samples of one law stay below {number(self.floor)}")
+            side = "above" if self.similarity else "below"
+            parts.append(f"95 % of pairs of samples of one law stay {side} {number(self.floor)}")
         parts.append(f"{number(self.detectable)} would have been seen 4 times in 5")
         return "; ".join(parts)
+
+    def _measured(self) -> str:
+        return f"{'at most ' if self.bound else ''}{Estimate(self.value, self.error)}"
 
 
 def mean_and_error(values: Tensor) -> Estimate:

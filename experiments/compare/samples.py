@@ -5,18 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from experiments.compare import statistics
 from experiments.compare.found import part
 from experiments.compare.result import Comparison
+from experiments.compare.rows import pair_of
 
 # The matrix of pairwise distances of that many rows takes 3.2 GB.
 MOST_ROWS = 20_000
 
 
 def two_sample(x: Any, y: Any, test: str = "energy", permutations: int = 999, seed: int = 0) -> Comparison:
-    """Test whether two sets of independent draws come from one law, by permutation.
+    """Test whether two sets of independent draws come from one law.
+
+    What each test sees and does not see stands, with its measured power, in
+    :mod:`experiments.compare.statistics`.
 
     Parameters
     ----------
@@ -25,18 +28,20 @@ def two_sample(x: Any, y: Any, test: str = "energy", permutations: int = 999, se
         be independent (thin a Markov chain first) and are compared as they are: bring columns
         with different units to one scale before.
     test
-        A file of ``statistics/``; "energy" is the energy distance.
+        A file of ``statistics/``: "energy" (energy distance), "mmd" (squared maximum mean
+        discrepancy), "sliced_wasserstein" (an effect size in the data's unit), "classifier" and
+        "network" (accuracy on held-out rows).
     permutations
         Random relabellings B; the p-value is (1 + number at least as large) / (1 + B), which has
-        its level exactly. At least 19, so that 5 % can be reached.
+        its level exactly. At least 19, so that 5 % can be reached. The classifiers use none.
     seed
-        Of the relabellings; the global random state is not touched.
+        Of relabellings, splits and directions; the global random state is not touched.
 
     Returns
     -------
     Comparison
-        ``floor`` is the 95 % quantile of the relabellings and ``null_mean`` their mean;
-        ``error`` is a jackknife over rows.
+        ``floor`` is the 95 % quantile of the relabellings and ``null_mean`` their mean (of the
+        classifiers: of a binomial law); ``error`` is the spread that other rows would bring.
 
     Raises
     ------
@@ -54,24 +59,8 @@ def two_sample(x: Any, y: Any, test: str = "energy", permutations: int = 999, se
     0.001
     """
     compare = part(statistics, test, "test").compare
-    x, y = _rows(x, "x"), _rows(y, "y")
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(f"x, y: expected equal row sizes, got {x.shape[1]} and {y.shape[1]}")
-    if len(x) + len(y) > MOST_ROWS:
-        raise ValueError(
-            f"x, y: expected at most {MOST_ROWS} rows in all, got {len(x) + len(y)}; "
-            "take a random subset of each"
-        )
+    a, b = pair_of(x, y, MOST_ROWS)
     if permutations < 19:
         raise ValueError(f"permutations: expected at least 19, got {permutations}")
-    result: Comparison = compare(x, y, permutations, torch.Generator().manual_seed(seed))
+    result: Comparison = compare(a, b, permutations, torch.Generator().manual_seed(seed))
     return result
-
-
-def _rows(values: Any, name: str) -> Tensor:
-    rows = torch.as_tensor(values).detach().cpu().double()
-    if rows.ndim == 0 or len(rows) < 4 or rows.numel() == 0:
-        raise ValueError(f"{name}: expected at least 4 rows of draws, got {tuple(rows.shape)}")
-    if not torch.isfinite(rows).all():
-        raise ValueError(f"{name}: expected finite values, got NaN or infinity")
-    return rows.reshape(len(rows), -1)

@@ -11,6 +11,7 @@ from copy import deepcopy
 from functools import partial
 from typing import Any
 
+import torch
 from pyro.infer.autoguide import AutoGuide, AutoMultivariateNormal, AutoNormal
 from pyro.infer.autoguide.initialization import init_to_value
 from torch import Tensor
@@ -50,8 +51,9 @@ def from_class(
     """Build an autoguide on the conditioned story, from a start of its own where it takes one."""
     options: dict[str, Any] = {}
     if start and "init_loc_fn" in signature(kind).parameters and "init_loc_fn" not in _options(kind):
-        options["init_loc_fn"] = init_to_value(values=dict(start))
-    return kind(condition(story), **options).double()
+        dtype = torch.get_default_dtype()
+        options["init_loc_fn"] = init_to_value(values={n: v.to(dtype) for n, v in start.items()})
+    return kind(condition(story), **options).to(torch.get_default_dtype())
 
 
 def _options(kind: Any) -> Mapping[str, Any]:
@@ -81,4 +83,4 @@ def conditioned_copy(guide: AutoGuide, condition: Condition) -> AutoGuide:
     copies = [m for m in copy.modules() if isinstance(m, AutoGuide)]
     for part, (model, _) in zip(copies, kept, strict=True):
         part._model = (condition(model[0]),)
-    return copy.double()
+    return copy.to(torch.get_default_dtype())

@@ -97,7 +97,7 @@ class HiddenMarkov(TorchDistribution):
         """Log density of whole sequences, states summed out; (*sample_shape, *batch_shape), in nats."""
         if self._validate_args:
             self._validate_sample(value)
-        return self._forward(self._log_emission(value))
+        return self._forward(self.log_emission(value))
 
     def state_probabilities(self, value: Tensor) -> Tensor:
         """Probability of each state at each time, given the whole sequence: (..., length, states).
@@ -105,25 +105,41 @@ class HiddenMarkov(TorchDistribution):
         The derivative of the log density by a state's log emission density is just that.
         """
         with torch.enable_grad():
-            log_emission = self._log_emission(value).detach().requires_grad_()
+            log_emission = self.log_emission(value).detach().requires_grad_()
             (probabilities,) = torch.autograd.grad(self._forward(log_emission).sum(), log_emission)
         return probabilities
 
-    def _log_emission(self, value: Tensor) -> Tensor:
+    def log_joint(self, states: Tensor, value: Tensor) -> Tensor:
+        """Log density of sequences together with given paths of states (..., length), in nats."""
+        log_emission = self.log_emission(value)
+        every = torch.arange(self.initial.shape[-1], device=states.device)
+        onehot = (states.unsqueeze(-1) == every).to(log_emission.dtype)
+        first = (log_or_never(self.initial) * onehot[..., 0, :]).sum(-1)
+        moves = onehot[..., :-1, :] @ log_or_never(self.transition) * onehot[..., 1:, :]
+        return first + moves.sum((-2, -1)) + (log_emission * onehot).sum((-2, -1))
+
+    def log_emission(self, value: Tensor) -> Tensor:
         """Log density of every observation in every state: (..., length, states)."""
         event = len(self.observation.event_shape)
         log_emission = self.observation.log_prob(value.unsqueeze(-1 - event))
         shape = value.shape[: value.dim() - self.event_dim]
         shape = torch.broadcast_shapes(shape, self.batch_shape)
-        return log_emission.expand(*shape, self.length, self.initial.shape[-1])
+        log_emission = log_emission.expand(*shape, self.length, self.initial.shape[-1])
+        return torch.where(log_emission == -torch.inf, _NEVER, log_emission)
+
+    def steps(self, log_emission: Tensor) -> tuple[Tensor, Tensor]:
+        """Log chances of starting in a state and emitting, (..., states), and of moving and emitting.
+
+        The second is (length - 1, ..., states, states): its product sums over all paths.
+        """
+        first = log_or_never(self.initial) + log_emission[..., 0, :]
+        later = log_or_never(self.transition).unsqueeze(-3) + log_emission[..., 1:, None, :]
+        return first, later.movedim(-3, 0)
 
     def _forward(self, log_emission: Tensor) -> Tensor:
-        log_emission = torch.where(log_emission == -torch.inf, _NEVER, log_emission)
-        log_p = _log(self.initial) + log_emission[..., 0, :]
+        log_p, steps = self.steps(log_emission)
         if self.length > 1:
-            steps = _log(self.transition).unsqueeze(-3) + log_emission[..., 1:, None, :]
-            (path,) = total(_multiply, (steps.movedim(-3, 0),))
-            log_p = (log_p.unsqueeze(-1) + path).flatten(-2)
+            log_p = (log_p.unsqueeze(-1) + total(multiply, (steps,))[0]).flatten(-2)
         log_p = log_p.logsumexp(-1)
         return torch.where(log_p < _NEVER / 2, -torch.inf, log_p)
 
@@ -144,7 +160,7 @@ class HiddenMarkov(TorchDistribution):
         leap = torch.distributions.Categorical(self.transition).expand((*self.batch_shape, states))
         steps = leap.sample((self.length - 1, *sample_shape))  # (length - 1, *shape, states)
         if self.length > 1:
-            (steps,) = prefixes(_compose, (steps,))
+            (steps,) = prefixes(compose, (steps,))
         later = steps.gather(-1, first.expand(self.length - 1, *shape).unsqueeze(-1)).squeeze(-1)
         path = torch.cat([first.unsqueeze(0), later]).movedim(0, -1)
         law = self.observation.expand((*self.batch_shape, self.length, states))
@@ -155,17 +171,17 @@ class HiddenMarkov(TorchDistribution):
         return path, emitted.gather(-1 - event, index).squeeze(-1 - event)
 
 
-def _log(probability: Tensor) -> Tensor:
+def log_or_never(probability: Tensor) -> Tensor:
     """Logarithm with a finite stand-in, and a finite gradient, at 0."""
     possible = probability > 0
     return torch.where(possible, torch.where(possible, probability, 1.0).log(), _NEVER)
 
 
-def _multiply(earlier: Steps, later: Steps) -> Steps:
+def multiply(earlier: Steps, later: Steps) -> Steps:
     """Multiply matrices given by their logarithms."""
     return (torch.logsumexp(earlier[0].unsqueeze(-1) + later[0].unsqueeze(-3), -2),)
 
 
-def _compose(earlier: Steps, later: Steps) -> Steps:
+def compose(earlier: Steps, later: Steps) -> Steps:
     """Compose maps from states to states, each a table along the last axis."""
     return (later[0].gather(-1, earlier[0]),)

@@ -15,7 +15,7 @@ from pyro.infer import Predictive, Trace_ELBO, TraceEnum_ELBO
 from pyro.infer.autoguide import AutoDelta, AutoMultivariateNormal, AutoNormal
 from pyro.nn import PyroModule, PyroParam
 
-from inference import fit, load, optimization
+from inference import fit, load, schedule
 from inference.calls import Call
 from inference.evidence import as_evidence
 from inference.handlers import Known
@@ -23,7 +23,7 @@ from inference.isolation import isolated
 from inference.minibatch import Rows
 from inference.plan import plan
 from inference.structure import inspect_rows
-from inference.svi import beside
+from inference.construct import beside
 
 X = torch.tensor([3.0, 5.0, 4.0, 8.0, 6.5, 2.5])
 PRIOR, NOISE = 10.0, 2.0
@@ -34,7 +34,7 @@ MEAN, STDDEV = X.sum().item() * NOISE**-2 / PRECISION, PRECISION**-0.5
 @pytest.fixture(autouse=True)
 def short_windows(monkeypatch):
     """Stop sooner than users do: small stories are fitted well enough in half the steps."""
-    monkeypatch.setattr(optimization, "WINDOW", 60)
+    monkeypatch.setattr(schedule, "WINDOW", 60)
 
 
 def story(n):
@@ -307,8 +307,9 @@ def test_parameters_of_a_story_are_point_estimates(tmp_path):
     assert abs(fitted - best) < 0.02
     assert abs(posterior.certificate.log_evidence - log_p(fitted)) < 1e-8
     assert posterior.probabilities("y", given={"x": X}).shape == (6, 2)
-    with pytest.raises(ValueError, match="trained parameters"):
-        posterior.save(tmp_path / "fit")
+    posterior.save(tmp_path / "fit")
+    again = load(tmp_path / "fit", scaled)
+    assert torch.equal(again.log_prob({"x": X}), posterior.log_prob({"x": X}))
 
 
 def test_a_module_story_is_trained_on_a_copy():

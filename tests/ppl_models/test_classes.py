@@ -28,7 +28,7 @@ def iris():
 
 
 def close(ours, theirs):
-    torch.testing.assert_close(ours, torch.as_tensor(theirs), rtol=0, atol=1e-9)
+    torch.testing.assert_close(ours, torch.as_tensor(theirs, dtype=torch.float64), rtol=0, atol=1e-9)
 
 
 def test_naive_bayes_is_sklearns_at_its_estimates(iris, log_joint):

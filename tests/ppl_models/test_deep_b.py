@@ -228,7 +228,7 @@ def test_annealing_finds_the_constant_of_an_energy_in_ten_dimensions():
 
 
 def test_langevin_steps_leave_the_law_as_it_is():
-    """Started from exact draws of exp(-u^4/4 - u^2/2), by rejection; thirty steps later they are such draws."""
+    """Started from exact draws of exp(-u^4/4 - u^2/2), by rejection; thirty steps on they still are."""
     generator = torch.Generator().manual_seed(3)
     u = torch.randn(40_000, 1, generator=generator, dtype=torch.float64)
     u = u[torch.rand(len(u), generator=generator).log() < -quartic(u)]

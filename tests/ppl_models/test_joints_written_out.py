@@ -93,11 +93,9 @@ def hidden_markov(a, v):
     assert (np.diff(v["mean"]) > 0).all()
     total += normal(v["mean"], a["location"], a["spread"]) + np.log(2)  # 2! orders of two levels
     total += stats.halfnorm.logpdf(v["sigma"], scale=a["noise"])
-    for row in v["x"]:
-        alpha = v["initial"] * stats.norm.pdf(row[0], v["mean"], v["sigma"])
-        for x in row[1:]:
-            alpha = (alpha @ v["transition"]) * stats.norm.pdf(x, v["mean"], v["sigma"])
-        total += np.log(alpha.sum())
+    for row, states in zip(v["x"], v["z"], strict=True):  # the states and what they emit, step by step
+        chances = [v["initial"][states[0]], *v["transition"][states[:-1], states[1:]]]
+        total += np.log(chances).sum() + normal(row, v["mean"][states], v["sigma"])
     return total
 
 

@@ -55,6 +55,38 @@ def test_an_average_shows_what_its_parts_hide():
     assert not errors.average(~wide).beyond(mean=0.0, stddev=0.005).item()
 
 
+def test_reference_draws_add_their_own_noise():
+    """4,000 columns of 300 draws against 600: z-scores have variance 1 about the equal truth."""
+    errors = moment_errors(2 * standard_normal(2, 300, 4000), 2 * standard_normal(3, 600, 4000))
+    for z in errors.z_scores():
+        assert abs(z.mean().item()) < 4 / 4000**0.5 + 0.05  # a ratio of spreads is biased by 1/n
+        assert abs(z.var().item() - 1) < 4 * (2 / 4000) ** 0.5 + 0.03  # Student, not normal
+
+
+def test_the_largest_z_score_finds_one_coordinate_of_many():
+    draws = standard_normal(4, 1000, 50)
+    law = Normal(torch.zeros(50), 1.0)
+    fair = moment_errors(draws, law).comparison()
+    assert fair.p_value > 0.05
+    assert 3.2 < fair.floor < 3.6  # 95 % of the largest of 100 normals
+    draws[:, 7] += 0.2
+    found = moment_errors(draws, law).comparison()
+    assert found.value > found.detectable > found.floor
+    assert found.p_value < 1e-4
+    assert moment_errors(draws, law).z_scores()[0].argmax() == 7
+
+
+def test_power_at_the_detectable_z_score():
+    """One coordinate of five off by that many standard errors: seen 4 times in 5, and a little more."""
+    law, seen = Normal(torch.zeros(5), 1.0), 0
+    for seed in range(400):
+        draws = standard_normal(seed, 400, 5)
+        fair = moment_errors(draws, law).comparison()
+        draws[:, 0] += fair.detectable / 400**0.5
+        seen += moment_errors(draws, law).comparison().p_value <= 0.05
+    assert abs(seen / 400 - 0.8) < 4 * (0.8 * 0.2 / 400) ** 0.5 + 0.02  # others reject at .04
+
+
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match=r"draws: expected \(restarts, draws, \*\(3,\)\)"):
         moment_errors(torch.zeros(10, 2), Normal(torch.zeros(3), 1.0))

@@ -152,7 +152,7 @@ def test_reads_as_a_sentence():
         (torch.zeros(3), torch.zeros(9), {}, "x: expected at least 4 rows"),
         (torch.zeros(9), torch.full((9,), math.nan), {}, "y: expected finite"),
         (torch.zeros(9), torch.zeros(9), {"permutations": 5}, "permutations"),
-        (torch.zeros(9), torch.zeros(9), {"test": "eye"}, "test: expected one of energy"),
+        (torch.zeros(9), torch.zeros(9), {"test": "eye"}, "test: expected one of classifier, energy"),
         (torch.zeros(20_000), torch.zeros(9), {}, "random subset"),
     ],
 )

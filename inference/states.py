@@ -1,0 +1,120 @@
+"""Trained programs as tensors, and back: what a saved posterior holds of its story and guide.
+
+Only numbers are written: the state of modules, and the values of parameters. The programs themselves are
+given by whoever loads, who may hand over any class; its tensors must have the names and shapes that were
+saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from inference.calls import story_name
+from inference.construct import beside, guide_of, instance
+from inference.local import Local, Programs
+from inference.programs import Baked
+
+if TYPE_CHECKING:
+    from inference.posterior import Posterior
+
+Tensors = dict[str, Tensor]
+
+WITHOUT_GUIDE = (
+    "Loaded without its guide: latent sites of new rows are proposed from their prior. Pass guide= to load."
+)
+
+
+def pack(posterior: Posterior) -> tuple[dict[str, Any] | None, Tensors]:
+    """What to write of the trained programs: facts for JSON, and tensors by name.
+
+    ``None`` for a story without trained parameters.
+    """
+    local, story = posterior._fit.local, posterior.story
+    if local is None and not isinstance(story, Baked):
+        return None, {}
+    pairs = local.restarts if local is not None else (Programs(_baked(story), None),)
+    tensors: Tensors = {}
+    for number, pair in enumerate(pairs):
+        tensors.update(_tensors(f"restart/{number}/story", pair.story))
+        if pair.guide is not None:
+            tensors.update(_tensors(f"restart/{number}/guide", pair.guide))
+    guide = pairs[0].guide
+    facts: dict[str, Any] = {"restarts": len(pairs), "guide": None if guide is None else guide.__name__}
+    if local is not None:
+        facts["local"] = {n: v for n, v in vars(local).items() if n != "restarts"}
+    return facts, tensors
+
+
+def _baked(story: Any) -> Baked:
+    return story if isinstance(story, Baked) else Baked(story, {})
+
+
+def _tensors(prefix: str, program: Baked) -> Tensors:
+    out = {f"{prefix}/param/{n}": v.detach().cpu() for n, v in program.params.items()}
+    if isinstance(program.program, torch.nn.Module):
+        state = program.program.state_dict()
+        out.update({f"{prefix}/state/{n}": v.detach().cpu() for n, v in state.items()})
+    return out
+
+
+def unpack(
+    facts: Mapping[str, Any], tensors: Mapping[str, Tensor], story: Any, guide: Any
+) -> tuple[list[Programs], Local | None]:
+    """Bring saved tensors into a story and a guide; one pair of programs per restart.
+
+    Args:
+        facts, tensors: as :func:`pack` made them.
+        story: a function, a module, a class of one or a ``functools.partial`` of it.
+        guide: the same; ``None`` takes the one that stands beside the story, if there is one.
+
+    Raises:
+        ValueError: naming the first tensor whose name or shape is another than was saved.
+    """
+    guide = beside(story) if guide is None else guide
+    guide = None if facts["guide"] is None or isinstance(guide, str) else guide
+    pairs = []
+    for number in range(facts["restarts"]):
+        prefix = f"restart/{number}"
+        told = _bring("story", instance(story), f"{prefix}/story", tensors)
+        made = None if guide is None else guide_of(guide, told.program, 0)
+        drawn = None if made is None else _bring("guide", made, f"{prefix}/guide", tensors)
+        pairs.append(Programs(told, drawn))
+    if "local" not in facts:
+        return pairs, None
+    known: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in facts["local"].items()}
+    return pairs, Local(tuple(pairs), **known)
+
+
+def _bring(role: str, program: Callable[..., Any], prefix: str, tensors: Mapping[str, Tensor]) -> Baked:
+    """A copy of a program with the saved values."""
+    params = _under(f"{prefix}/param/", tensors)
+    if not isinstance(program, torch.nn.Module):
+        if _under(f"{prefix}/state/", tensors):
+            raise ValueError(
+                f"{role}: expected the module whose networks were saved, got {story_name(program)}."
+            )
+        return Baked(program, params)
+    copy, saved = deepcopy(program), _under(f"{prefix}/state/", tensors)
+    own = copy.state_dict()
+    for name in [*saved, *own]:
+        expected = tuple(saved[name].shape) if name in saved else "none"
+        got = tuple(own[name].shape) if name in own else "none"
+        if expected != got:
+            raise ValueError(
+                f"{role}: parameter {name!r}: expected shape {expected}, as it was saved, got {got} in "
+                f"{story_name(program)}. Load with the sizes that were fitted, "
+                f"functools.partial({story_name(program)}, ...)."
+            )
+    floats = [v.dtype for v in saved.values() if v.is_floating_point()]
+    copy = copy.to(floats[0]) if floats else copy
+    copy.load_state_dict(saved)
+    return Baked(copy.eval().requires_grad_(False), params)
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
+    return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
