@@ -68,7 +68,7 @@ def _likelihood(rate: float) -> Callable[[float, int], dict[str, Any]]:
 
 
 RECIPES = {
-    "vae": Recipe(lambda spread: partial(vae, latents=2), BOUND, 2000),
+    "vae": Recipe(lambda spread: partial(vae, latents=2), BOUND, 3000),
     "normalizing_flow": Recipe(
         lambda spread: partial(normalizing_flow, spread=spread), EXACT, 1200, options=_likelihood(0.005)
     ),
@@ -78,7 +78,7 @@ RECIPES = {
     "energy_based": Recipe(
         lambda spread: partial(energy_based, spread=1.2 * spread), EXACT, 500, options=_likelihood(0.005)
     ),
-    "diffusion": Recipe(lambda spread: partial(diffusion, spread=spread), BOUND, 2000),
+    "diffusion": Recipe(lambda spread: partial(diffusion, spread=spread), BOUND, 1500),
     "mmd_generator": Recipe(
         lambda spread: partial(mmd_module.mmd_generator, spread=spread),
         NONE,
@@ -88,7 +88,7 @@ RECIPES = {
     "adversarial": Recipe(
         lambda spread: partial(adversarial_module.adversarial, spread=spread),
         NONE,
-        1500,
+        1200,
         options=lambda spread, steps: {
             "loss": adversarial_module.loss(spread=spread),
             "optim": contest(0.002, steps),
@@ -120,7 +120,7 @@ class Task:
     seed: int
     rows: int = 10_000
     fresh: int = 10_000
-    bounded: int = 1_000
+    bounded: int = 500
     drawn: int = 1_000
     cells: int = 100
     steps: int | None = None

@@ -74,6 +74,8 @@ def main(run: Run) -> None:
     """Truth, fit, compare, report."""
     if run.options.labels < FOLDS:
         raise ValueError(f"--labels: expected at least {FOLDS}, one a fold of the peer's cross-validation")
+    if run.options.splits < 2:
+        raise ValueError("--splits: expected at least 2, since one split has no standard error")
     run.story(semi_supervised_vae, JOINT)
     splits = range(run.seed, run.seed + (2 if run.smoke else run.options.splits))
     answers = [answer(run, seed) for seed in splits]

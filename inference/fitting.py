@@ -57,31 +57,46 @@ def fit(
     """Fit a generative story to data and certify the result.
 
     Args:
-        story: a Pyro program, or a ``PyroModule``, that writes down the joint and observes nothing.
-            One that observes inside (``obs=``) is fitted too, with ``data={}``.
+        story: a Pyro program, or a ``PyroModule``, that writes down the joint and observes nothing; one that
+            observes inside (``obs=``) is fitted too, with ``data={}``. An instance of a module is copied; a
+            class (or ``functools.partial`` of one) is constructed anew for every restart. Networks keep their
+            dtype, and the data are cast to it.
         data: site name -> tensor, array or numpy masked array (True = missing), in the site's full
-            shape. Discrete sites left out are summed out; continuous ones are inferred.
+            shape. Discrete sites left out are summed out; continuous ones are inferred. Or a loader, an
+            iterable of such mappings with a ``dataset`` (a torch ``DataLoader``), which makes the batches.
         args, kwargs: what the story is called with. An omitted argument named ``n`` is the number of
-            rows of the data. Floating-point tensors are cast to float64 on a copy.
+            rows of the data. Floating-point tensors are cast on a copy, to float64 without networks.
         guide: "auto", or the name of a rung: "full_rank", "mean_field", "laplace"; or a Pyro guide, fitted
             by Pyro's SVI: an autoguide's class (``AutoNormal``) or fresh instance, which is set up on the
-            conditioned story, or a function or module that is called like the story, and with the
-            batch's mapping ``data=`` where its signature has that name. A function ``guide`` that stands
-            beside the story in its module is what "auto" means. Guides are copied, and take no account
-            of discrete sites that are summed out.
-        loss: a Pyro ELBO instance; by default ``TraceEnum_ELBO`` where discrete sites are summed out.
-        optim: a Pyro optimizer, a torch optimizer class or a ``functools.partial`` of one; by default
-            Adam, its rate halved whenever the ELBO stands still.
-        steps: cap on the steps of the guide's loop; by default it stops by its own rule.
+            conditioned story, or a function or module that is called like the story, and with the batch's
+            mapping ``data=`` and masks of half-seen sites ``seen=`` where its signature has these names, or a
+            class that is constructed as ``guide(story)``. A ``guide`` that stands beside the story in its
+            module is what "auto" means. Guides are copied. One may draw a discrete site, enumerated, that
+            would be summed out; its labels, where given, are held.
+        loss: a Pyro ELBO instance; by default ``TraceEnum_ELBO`` where discrete sites are summed out,
+            ``TraceMeanField_ELBO`` for networks whose guide admits it. Or a function ``(samples, data)`` ->
+            number, for stories without a likelihood: the story is run forward, with the sites that others of
+            the data depend on held. A module with parameters is an adversary: they climb.
+        optim: a Pyro optimizer or scheduler, a torch optimizer class, a ``functools.partial`` of one, or a
+            function of the parameters that returns an optimizer, or one with its scheduler; by default Adam:
+            at 0.05, halved whenever the ELBO stands still; with networks at 0.003, or with `steps`, falling
+            to zero at the end (see :mod:`inference.schedule`). Steps that are not finite are skipped and
+            counted; clipped gradients are too.
+        steps: cap on the steps of the guide's loop; by default it stops by its own rule. SVI takes them all,
+            over which its rate falls.
         batch_size: rows of the data plate per step, for SVI: the story is called with the batch's
             arguments (``n`` is the batch's row count, tensor arguments with one leading entry per row
             are sliced), and the sites in the plate are scaled by rows / batch rows. With loss, optim or
             batch_size and a guide by name, Pyro's AutoNormal or AutoMultivariateNormal is fitted.
+        held_out: share of the rows, or data of other rows, on which the ELBO is watched while SVI fits the
+            rest: training ends when it no longer rises, and the best parameters are kept.
+        warm_up: steps of SVI over which the latent sites' part of the ELBO, which draws guide and prior
+            together, rises from zero.
         restarts: independent replicates of the whole fit, each from its own start; the chains of
             ArviZ.
         draws: equally weighted posterior draws per restart.
         seed: the same seed gives the same draws on the same machine.
-        device: where the data are put; CPU by default.
+        device: where SVI trains, such as "cuda"; results come back to the CPU.
         progress: show a bar; by default on a terminal only.
 
     Returns:

@@ -7,10 +7,11 @@ from types import TracebackType
 from typing import Any
 
 _DELAY = 1.0  # seconds before a bar appears
+_MEMORY = 0.8  # of the ELBO that the bar shows, by reports
 
 
 class Progress:
-    """Counts restarts on a bar, shows the ELBO of the present step, and keeps the history.
+    """Counts restarts on a bar, shows the ELBO, smoothed over the last reports, and keeps the history.
 
     Args:
         total: number of restarts.
@@ -25,6 +26,7 @@ class Progress:
         self._show = sys.stderr.isatty() if show is None else show
         self._total = total
         self._bar: Any = None
+        self._smooth: float | None = None
 
     def __enter__(self) -> Progress:
         if self._show:
@@ -44,9 +46,11 @@ class Progress:
 
     def step(self, rung: str, step: int, elbo: float) -> None:
         """Record one accepted step."""
+        fresh = self._smooth is None or self.history[-1][1] >= step  # a restart begins
+        self._smooth = elbo if fresh else _MEMORY * float(self._smooth or 0.0) + (1 - _MEMORY) * elbo
         self.history.append((rung, step, elbo))
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{rung} step {step}, ELBO {elbo:,.2f} nats")
+            self._bar.set_postfix_str(f"{rung} step {step}, ELBO {self._smooth:,.2f} nats")
 
     def restart_done(self) -> None:
         """Advance the bar by one restart."""

@@ -54,7 +54,14 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ppl_models.distributions.factors import below_diagonal, cholesky_factor, squares, trapezoid
+from ppl_models.distributions.factors import (
+    as_trapezoid,
+    below_diagonal,
+    cholesky_factor,
+    given_row,
+    squares,
+    trapezoid,
+)
 
 GIVEN = ("square", "below", "variance")
 
@@ -141,6 +148,90 @@ def exact(
         "mean": dist.MultivariateNormal(location + shift, precision_matrix=precision),
     }
     return {name: q for name, q in posterior.items() if name not in given}
+
+
+def mode(
+    data: Mapping[str, Tensor],
+    n: int | None = None,
+    classes: int = 2,
+    features: int = 3,
+    factors: int = 1,
+    location: float = 0.0,
+    reach: float = 5.0,
+    spread: float = 1.0,
+    noise: float = 1.0,
+    *,
+    steps: int = 1000,
+) -> dict[str, Tensor]:
+    """Return a mode of the posterior given labelled rows, by expectation-maximisation: a fast point estimate.
+
+    The mode in loadings that are free to rotate (independent normal a priori), then rotated to the
+    trapezoid. It starts at each class's principal axes and climbs at every step. Its values can be given to
+    the unfitted story: ``inference.prior(factor_analysers, ...).probabilities("y", {**mode, "x": new})``.
+
+    Parameters
+    ----------
+    data
+        ``x`` (n, features) and ``y`` (n,), at least 2 rows of every class.
+    n, classes, features, factors, location, reach, spread, noise
+        As the story was called.
+    steps
+        Of expectation-maximisation at most, per class; it stops when no parameter moves by 1e-8.
+
+    Returns
+    -------
+    dict
+        ``weights``, ``mean``, ``square``, ``below`` and ``variance``, float64, shaped as the story's sites.
+
+    Raises
+    ------
+    ValueError
+        If a class has fewer than 2 rows.
+
+    Source: Ghahramani and Hinton (1996), section 2, with the priors' terms added (Dempster, Laird and Rubin
+    1977, JRSS B 39).
+    """
+    below_diagonal(features, factors)
+    x, y = data["x"].double(), data["y"].long()
+    counts = torch.bincount(y, minlength=classes)
+    if int(counts.min()) < 2:
+        raise ValueError(f"data['y']: expected at least 2 rows of every class, got counts {counts.tolist()}.")
+    found: dict[str, list[Tensor]] = {name: [] for name in ("mean", "square", "below", "variance")}
+    row, column = torch.tril_indices(features, factors, -1)
+    for c in range(classes):
+        mean, loading, variance = _climb(x[y == c] - location, factors, reach, spread, noise, steps)
+        lower = as_trapezoid(loading)
+        values = (mean + location, lower.diagonal() ** 2, lower[row, column], variance)
+        for name, value in zip(found, values, strict=True):
+            found[name].append(value)
+    return {"weights": counts / counts.sum().double(), **{k: torch.stack(v) for k, v in found.items()}}
+
+
+def _climb(
+    x: Tensor, factors: int, reach: float, spread: float, noise: float, steps: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One class: mean, loading and variance at a mode, for rows centred at the prior's location.
+
+    Given the factors, a feature is a ridge regression on them and on a constant, which is its mean.
+    """
+    n, mean = len(x), x.mean(0)
+    values, vectors = torch.linalg.eigh((x - mean).T @ (x - mean) / n)
+    loading = vectors[:, -factors:] * values[-factors:].clamp(min=0).sqrt()
+    variance = x.var(0, correction=0) / 2 + noise**2
+    ridge = torch.diag(x.new_tensor([spread**-2] * factors + [reach**-2]))
+    for _ in range(steps):
+        q = given_row(x, mean, loading, variance)
+        z = torch.cat([q.mean, x.new_ones(n, 1)], -1)
+        square = z.T @ z
+        square[:factors, :factors] += n * torch.linalg.inv(q.precision_matrix[0])
+        old = torch.cat([loading, mean[:, None], variance[:, None]], -1)
+        weights = torch.linalg.solve(square + variance[:, None, None] * ridge, (x.T @ z)[..., None])[..., 0]
+        loading, mean = weights[:, :factors], weights[:, factors]
+        error = (x**2).sum(0) - 2 * (weights * (x.T @ z)).sum(-1) + ((weights @ square) * weights).sum(-1)
+        variance = (error / 2 + noise**2) / (n / 2 + 3)
+        if (torch.cat([weights, variance[:, None]], -1) - old).abs().max() < 1e-8:
+            break
+    return mean, loading, variance
 
 
 EXAMPLE = (

@@ -11,9 +11,9 @@ Story
 Joint
     p(amplitude) p(lengthscale) p(noise) prod_i p(y_i | amplitude, lengthscale, noise) p(f_i | y_i, ...)
 
-    - amplitude ~ HalfNormal(spread)
-    - lengthscale ~ InverseGamma(5, 5 reach)
-    - noise ~ HalfNormal(error)
+    - amplitude ~ LogNormal(log spread, 1)
+    - lengthscale ~ LogNormal(log reach, 1/2)
+    - noise ~ LogNormal(log error, 1)
     - y_i ~ Normal(0, K + noise^2 I), K_st = amplitude^2 exp(-|inputs_s - inputs_t|^2 / (2 lengthscale^2))
     - f_i ~ Normal(K' (K + noise^2 I)^-1 y_i, K'' - K' (K + noise^2 I)^-1 K'^T), with the kernel between
       ``at`` and ``inputs`` in K', and between ``at`` and ``at`` in K''
@@ -24,9 +24,10 @@ Shapes
     row is a whole function.
 
 Priors
-    ``spread`` and ``error`` are in the units of y, about its mean, which is taken off beforehand. The
-    lengthscale has mean 5/4 reach and practically no mass below reach / 3: lengthscales shorter than the
-    distance of inputs cannot be told apart, nor can those longer than their range.
+    ``spread``, ``reach`` and ``error`` are medians, in the units of y, of the inputs and of y; y is told
+    about its mean, which is taken off beforehand. With 95 % the amplitude and the noise lie within a factor
+    of 7 of them, the lengthscale within a factor of e: lengthscales shorter than the distance of inputs
+    cannot be told apart, nor can those longer than their range, so that the prior has to keep off both.
 
 Answers
     p(amplitude, lengthscale, noise | y): learn
@@ -37,12 +38,13 @@ Answers
 
 Source
     Rasmussen and Williams (2006), Gaussian Processes for Machine Learning, algorithm 2.1 and section
-    5.4.1; the priors: Stan User's Guide, "Fitting a Gaussian process" (there with reach = spread = error
-    = 1).
+    5.4.1. They maximize over the three; priors as in Stan's User's Guide ("Fitting a Gaussian process"), but
+    log-normal in place of half-normal and inverse gamma: those let the noise come near zero.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import pyro
@@ -74,9 +76,9 @@ def gaussian_process(
         torch.Size([3, 8])
     """
     at = inputs if at is None else at
-    amplitude = pyro.sample("amplitude", dist.HalfNormal(spread))
-    lengthscale = pyro.sample("lengthscale", dist.InverseGamma(5.0, 5.0 * reach))
-    noise = pyro.sample("noise", dist.HalfNormal(error))
+    amplitude = pyro.sample("amplitude", dist.LogNormal(math.log(spread), 1.0))
+    lengthscale = pyro.sample("lengthscale", dist.LogNormal(math.log(reach), 0.5))
+    noise = pyro.sample("noise", dist.LogNormal(math.log(error), 1.0))
     factor = _seen(inputs, amplitude, lengthscale, noise)
     zero = torch.zeros_like(inputs[:, 0])
     with pyro.plate("row", n, dim=-1):

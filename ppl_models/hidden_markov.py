@@ -12,8 +12,8 @@ Joint
 
     which is, of x and z, prod_i p(z_i1) p(x_i1 | z_i1) prod_t p(z_it | z_i,t-1) p(x_it | z_it):
 
-    - initial ~ Dirichlet(1, ..., 1)
-    - transition_k ~ Dirichlet(1, ..., 1)
+    - initial ~ Dirichlet(2, ..., 2)
+    - transition_k ~ Dirichlet(2, ..., 2)
     - mean ~ order statistics of ``states`` draws of Normal(location, spread^2)
     - sigma ~ HalfNormal(noise)
     - z_i1 ~ Categorical(initial), z_it ~ Categorical(transition[z_i,t-1])
@@ -24,8 +24,9 @@ Shapes
     in units of x, x (n, length), z (n, length) integers. A row is a whole sequence.
 
 Priors
-    All chances are uniform on their simplex. The levels are ordered, which numbers the states: otherwise
-    every renumbering were a mode of its own.
+    All chances are worth two imagined moves to each state, which keeps them off zero where few moves were
+    seen. The levels are ordered, which numbers the states: otherwise every renumbering were a mode of its
+    own.
 
 Answers
     p(x): generate, weigh
@@ -63,10 +64,10 @@ def hidden_markov(
         ...     hidden_markov(5, length=7).shape
         torch.Size([5, 7])
     """
-    uniform = dist.Dirichlet(torch.ones(states))
-    initial = pyro.sample("initial", uniform)
+    chances = dist.Dirichlet(torch.full((states,), 2.0))
+    initial = pyro.sample("initial", chances)
     with pyro.plate("state", states, dim=-1):
-        transition = pyro.sample("transition", uniform)
+        transition = pyro.sample("transition", chances)
     mean = pyro.sample("mean", OrderStatistics(dist.Normal(location, spread), states))
     sigma = pyro.sample("sigma", dist.HalfNormal(noise))
     chain = HiddenMarkov(initial, transition, dist.Normal(mean, sigma), length)

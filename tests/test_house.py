@@ -203,7 +203,7 @@ def test_metadata_of_the_distribution():
         "torch >=2.6,<2.14",
         "pyro-ppl >=1.9,<2",
     ]
-    assert set(config["options.extras_require"]) == {"test", "dev"}
+    assert set(config["options.extras_require"]) == {"test", "dev", "peers"}
     metadata = importlib.metadata.metadata("ppl-workbench")
     assert metadata["License-Expression"] == "MIT"
     (command,) = importlib.metadata.entry_points(group="console_scripts", name="ppl")

@@ -35,6 +35,8 @@ class Entry:
         Whether its posterior, or that of some sites given others, is known in closed form.
     guide
         Whether a guide stands beside it.
+    loss
+        Whether a loss on samples stands beside it, because it has no likelihood.
     deep
         Whether it is a class, which holds networks.
     """
@@ -44,6 +46,7 @@ class Entry:
     sections: dict[str, str]
     exact: bool
     guide: bool
+    loss: bool
     deep: bool
 
     @property
@@ -55,7 +58,7 @@ class Entry:
     def joint(self) -> str:
         """The factorization: the first paragraph under Joint, on one line."""
         first = self.sections.get("Joint", "").split("\n\n")[0]
-        return re.sub(r",? with$", "", " ".join(first.split()).rstrip(":")).rstrip(",")
+        return re.sub(r",? with( .*)?$", "", " ".join(first.split()).rstrip(":")).rstrip(",")
 
     @property
     def answers(self) -> list[str]:
@@ -63,10 +66,11 @@ class Entry:
         lines = self.sections.get("Answers", "").splitlines()
         joined: list[str] = []
         for line in lines:
-            if joined and line.startswith(" "):
-                joined[-1] += f" {line.strip()}"
-            elif line.strip():
-                joined.append(line.strip().removeprefix("- "))
+            text = line.strip().removeprefix("- ")
+            if text.startswith(("p(", "not ")):
+                joined.append(text)
+            elif text and joined:
+                joined[-1] += f" {text}"
         return joined
 
     @property
@@ -74,13 +78,15 @@ class Entry:
         """How its posterior is known: exactly, through its own guide, or by whatever fits it."""
         if self.exact:
             return "exact"
+        if self.loss:
+            return "no likelihood"
         return "own guide" if self.guide else "fitted"
 
     @property
     def source(self) -> str:
         """The first reference under Source, on one line."""
         text = " ".join(self.sections.get("Source", "").split())
-        return re.split(r";|\.(?= |$)", text)[0]
+        return re.split(r";|(?<! al)\.(?= |$)", text)[0]
 
     @property
     def cited(self) -> str:
@@ -120,7 +126,8 @@ def parse(path: Path) -> Entry | None:
         return None
     docstring = ast.get_docstring(tree) or path.stem
     deep = isinstance(own[path.stem], ast.ClassDef)
-    return Entry(path.stem, docstring, _sections(docstring), "exact" in own, "guide" in own, deep)
+    beside = ("exact" in own, "guide" in own, "loss" in own)
+    return Entry(path.stem, docstring, _sections(docstring), *beside, deep)
 
 
 def _sections(docstring: str) -> dict[str, str]:
@@ -166,7 +173,8 @@ def markdown(entries: Sequence[Entry]) -> str:
 
 
 def _row(entry: Entry) -> str:
-    yes = [a.partition(":")[0] for a in entry.answers if not a.startswith("not ")]
-    no = [a.partition(":")[0] for a in entry.answers if a.startswith("not ")]
+    asked = dict.fromkeys(re.split(r":|(?<=\)) ", a)[0] for a in entry.answers)  # each once, in order
+    yes = [a for a in asked if not a.startswith("not ")]
+    no = [a for a in asked if a.startswith("not ")]
     cells = [f"`{entry.name}`", entry.joint, "; ".join([*yes, *no]), entry.posterior, entry.cited]
     return "| " + " | ".join(cell.replace("|", "∣") for cell in cells) + " |"

@@ -123,7 +123,7 @@ class Law(Distribution, ABC):
     def _rows(self, x: Tensor) -> Tensor:
         if x.ndim < 1 or x.shape[-1:] != self.event_shape:
             raise ValueError(f"x: expected (..., {self.event_shape[0]}), got {tuple(x.shape)}")
-        return x.detach().to("cpu", torch.float64)
+        return x.to("cpu", torch.float64)
 
 
 def grid(bounds: tuple[float, float], cells: int) -> tuple[Tensor, float]:

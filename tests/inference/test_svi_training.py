@@ -15,14 +15,15 @@ from pyro.nn import PyroModule, PyroParam
 from torch import nn
 from torch.utils.data import DataLoader
 
-from inference import fit, prior
+from inference import fit, prior, schedule
 from inference.asked import Asked
 from inference.calls import Call
-from inference.construct import beside
+from inference.construct import beside, maker
 from inference.evidence import as_evidence
 from inference.holding import hold_out
 from inference.minibatch import Rows
 from inference.plan import plan
+from inference.progress import Progress
 from inference.restart import restarted
 from inference.structure import inspect_rows
 from inference.target import Target
@@ -91,8 +92,6 @@ def test_a_class_is_constructed_anew_for_every_restart(deep):
     structure, evidence = inspect_rows(Call.bind(deep.latent()), as_evidence({"x": points()}))
     target = Target(structure, evidence)
     rows = Rows(structure, evidence, target.plan, None)
-    from inference.construct import maker
-
     asked = Asked(deep.guide, steps=2, make=maker(deep.latent))
     fits = [train(target, rows, asked, seed, lambda *_: None) for seed in (1, 2, 1)]
     one, other, again = (weights(f.story) for f in fits)
@@ -582,3 +581,69 @@ def test_device_cuda(deep):
     )
     assert posterior.draws["z"].device.type == "cpu"
     assert posterior.sample("x", args=(5,)).device.type == "cpu"
+
+
+# the schedule
+
+
+class Recorded:
+    """Stands for an optimizer: keeps the factors of its rate."""
+
+    ours = True
+
+    def __init__(self):
+        self.factors = []
+
+    def pace(self, factor):
+        self.factors.append(factor)
+
+
+def run_schedule(values, **options):
+    optimizer = Recorded()
+    rule = schedule.Cooldown(optimizer, rows=1, **options)
+    for value in values:
+        if rule.add(value):
+            break
+    rule.finish()
+    return rule, optimizer.factors
+
+
+def test_with_steps_given_all_are_taken_and_the_rate_falls_to_zero():
+    noise = torch.randn(1000, generator=torch.Generator().manual_seed(0)).tolist()
+    rule, factors = run_schedule(noise, total=1000, given=True)
+    assert rule.steps == 1000 and rule.converged
+    assert factors[0] < 0.05 and factors[300] == factors[699] == 1.0 and factors[-1] == 0.0
+    assert all(a >= b for a, b in zip(factors[700:], factors[701:], strict=False))
+    rising, _ = run_schedule([0.01 * i + e for i, e in enumerate(noise)], total=1000, given=True)
+    assert rising.steps == 1000 and not rising.converged
+    few, _ = run_schedule(noise, total=50, given=True)
+    assert few.steps == 50 and not few.converged  # nothing can be said after so few
+
+
+def test_without_steps_the_rate_falls_once_the_elbo_stands_still():
+    noise = torch.randn(9000, generator=torch.Generator().manual_seed(1)).tolist()
+    saturating = [-50 * math.exp(-i / 300) + 0.1 * e for i, e in enumerate(noise)]
+    rule, factors = run_schedule(saturating, total=9000, given=False)
+    # the last quarter gains less than two standard errors (about .01) after some ten time constants
+    assert rule.converged and 1500 < rule.steps < 7000 and factors[-1] == 0.0
+    assert rule.elbo > -0.1
+
+
+def test_held_out_rows_let_the_rate_fall_and_then_end_it():
+    rule = schedule.Cooldown(Recorded(), 10_000, given=True, rows=1)
+    for _ in range(900):
+        rule.add(0.0)
+    assert not rule.hurry() and rule.converged
+    rule.add(0.0)
+    assert rule.hurry()
+
+
+@pytest.mark.parametrize("show", [False, True])
+def test_the_bar_shows_a_smoothed_elbo(show, capsys):
+    with Progress(1, show) as bar:
+        for step, elbo in enumerate([0.0, 10.0, -10.0], 1):
+            bar.step("rung", step, elbo)
+        assert bar._smooth == pytest.approx(0.8 * 2.0 - 2.0)
+        bar.step("rung", 1, 7.0)  # the next restart begins anew
+        assert bar._smooth == 7.0
+    assert [row[2] for row in bar.history] == [0.0, 10.0, -10.0, 7.0]

@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.mixture import GaussianMixture
 
 from ppl_models.distributions.factors import as_trapezoid, below_diagonal, squares, trapezoid
-from ppl_models.factor_analysers import factor_analysers
+from ppl_models.factor_analysers import factor_analysers, mode
 from ppl_models.factor_analysis import exact as factors_given
 from ppl_models.factor_analysis import factor_analysis
 from ppl_models.gaussian_mixture import exact as clouds_given
@@ -157,6 +157,39 @@ def test_analysers_are_one_of_sklearns_per_class(log_joint):
     table = log_joint(factor_analysers, (len(x), 3, 4, 2), parameters, x, 3)
     expected = np.stack([one.score_samples(x) for one in theirs], -1) + np.log([0.2, 0.5, 0.3])
     close(table, expected, 1e-8)
+
+
+def test_mode_of_analysers_has_no_slope(x):
+    """Of log p(x, parameters) per class, in loadings that are free to rotate; and neighbours are lower."""
+    y = (x[:, 0] > x[:, 0].median()).long()
+    prior = {"location": 0.3, "reach": 4.0, "spread": 1.5, "noise": 0.4}
+    found = mode({"x": x, "y": y}, ROWS, 2, FEATURES, FACTORS, **prior, steps=20_000)
+    close(found["weights"], [0.5, 0.5])
+    for c in range(2):
+        loading = trapezoid(found["square"][c], found["below"][c])
+        point = [v.clone().requires_grad_() for v in (found["mean"][c], loading, found["variance"][c])]
+
+        def height(mean, loading, variance, rows=x[y == c]):
+            covariance = loading @ loading.T + torch.diag(variance)
+            return (
+                dist.MultivariateNormal(mean, covariance).log_prob(rows).sum()
+                + dist.Normal(0.3, 4.0).log_prob(mean).sum()
+                + dist.Normal(0.0, 1.5).log_prob(loading).sum()
+                + dist.InverseGamma(2.0, 0.4**2).log_prob(variance).sum()
+            )
+
+        top = height(*point)
+        slopes = torch.autograd.grad(top, point)
+        assert max(float(s.abs().max()) for s in slopes) < 1e-3  # of curvatures above 10
+        generator = torch.Generator().manual_seed(c)
+        for _ in range(10):
+            moved = [p * (1 + 0.02 * torch.randn(p.shape, generator=generator).double()) for p in point]
+            assert height(*moved) < top
+
+
+def test_mode_of_analysers_asks_for_rows_of_every_class(x):
+    with pytest.raises(ValueError, match=r"at least 2 rows of every class, got counts \[1, 5, 0\]"):
+        mode({"x": x[:6], "y": torch.tensor([1, 1, 1, 1, 1, 0])}, 6, 3, FEATURES, FACTORS)
 
 
 def test_mixture_is_sklearns_at_its_estimates(log_joint):

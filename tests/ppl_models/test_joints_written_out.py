@@ -87,9 +87,9 @@ def hierarchical_means(a, v):
 
 
 def hidden_markov(a, v):
-    flat = np.ones(a["states"])
-    total = stats.dirichlet.logpdf(v["initial"], flat)
-    total += sum(stats.dirichlet.logpdf(row, flat) for row in v["transition"])
+    two = np.full(a["states"], 2.0)
+    total = stats.dirichlet.logpdf(v["initial"], two)
+    total += sum(stats.dirichlet.logpdf(row, two) for row in v["transition"])
     assert (np.diff(v["mean"]) > 0).all()
     total += normal(v["mean"], a["location"], a["spread"]) + np.log(2)  # 2! orders of two levels
     total += stats.halfnorm.logpdf(v["sigma"], scale=a["noise"])
@@ -120,9 +120,9 @@ def gaussian_process(a, v):
     inverse = np.linalg.inv(kernel(x, x) + v["noise"] ** 2 * np.eye(len(x)))
     gain = kernel(at, x) @ inverse
     left = kernel(at, at) - gain @ kernel(x, at)
-    total = stats.halfnorm.logpdf(v["amplitude"], scale=a["spread"])
-    total += stats.invgamma.logpdf(v["lengthscale"], 5, scale=5 * a["reach"])
-    total += stats.halfnorm.logpdf(v["noise"], scale=a["error"])
+    total = stats.lognorm.logpdf(v["amplitude"], 1, scale=a["spread"])
+    total += stats.lognorm.logpdf(v["lengthscale"], 0.5, scale=a["reach"])
+    total += stats.lognorm.logpdf(v["noise"], 1, scale=a["error"])
     for y, f in zip(v["y"], v["f"], strict=True):
         total += stats.multivariate_normal.logpdf(y, np.zeros(len(x)), np.linalg.inv(inverse))
         total += stats.multivariate_normal.logpdf(f, gain @ y, left)
