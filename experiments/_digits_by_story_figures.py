@@ -33,7 +33,9 @@ def side_by_side(shown: Mapping[str, Tensor | None]) -> Any:
         axes.axhline(SIDE + (GAP - 1) / 2, color=TRUE, lw=1.2)  # below the real ones
         for row, tiles in enumerate(shown.values()):
             if tiles is None:
-                axes.text(0, _middles(len(shown))[row], "no images: see its row", va="center", color="#555555")
+                axes.text(
+                    0, _middles(len(shown))[row], "no images: see its row", va="center", color="#555555"
+                )
     return figure
 
 

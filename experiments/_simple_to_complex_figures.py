@@ -75,7 +75,7 @@ def _sheet(truths: Sequence[str], stories: Sequence[str]) -> tuple[Any, Any]:
 
 
 def _points(axes: Any, x: torch.Tensor, colour: str) -> None:
-    axes.plot(*x.T.numpy(), ".", color=colour, markersize=1.2, markeredgewidth=0, rasterized=True)
+    axes.plot(*x.T.numpy(), ".", color=colour, markersize=1.8, markeredgewidth=0, rasterized=True)
 
 
 def _image(axes: Any, image: torch.Tensor, bounds: tuple[float, float], top: float) -> None:

@@ -201,10 +201,10 @@ class Proposal:
         impossible = torch.zeros(len(index), dtype=torch.bool, device=self.tiles.structure.call.device)
         for name, value in assumed.items():
             if name in seen:
-                wrong = seen.pop(name) & (values[name] != value)
+                wrong = seen.pop(name) & (values[name] != self.tiles.place(name, value))
                 impossible |= wrong.reshape(len(index), -1).any(-1)
             shape = self.tiles.shape(name, len(index))
-            values[name] = value.to(self.tiles.structure.sites[name].value).expand(shape)
+            values[name] = self.tiles.place(name, value).expand(shape)
         return values, seen, impossible
 
     def _propose(

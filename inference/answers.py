@@ -33,6 +33,11 @@ def sample(
 def probabilities(fit: Fit, site: str, given: Any, args: tuple[Any, ...] | None, seed: int) -> Tensor:
     """Probabilities of a discrete site; arguments as in ``Posterior.probabilities``."""
     _require_discrete(fit, site, given)
+    if fit.local is not None and given is None and args is None and _seen_whole(fit, site):
+        raise ValueError(
+            f"site: {site!r} was given in data for every row, so it has no probabilities there. For those of "
+            f"the other sites' rows, say what is known of them: given={{'x': x}}."
+        )
     proposal = rows.pose(fit, given, args, assume=[site])
     if proposal is not None:
         return rows.probabilities(proposal, site, seed)
@@ -75,6 +80,10 @@ def log_prob(
         known, known_error = log_mean(base.log_rows(plates), 0)
         result, error = result - known, (error.square() + known_error.square()).sqrt()
     return result, error
+
+
+def _seen_whole(fit: Fit, site: str) -> bool:
+    return site in fit.evidence and fit.evidence[site].seen is None
 
 
 def _require_discrete(fit: Fit, site: str, given: Any) -> None:

@@ -70,10 +70,7 @@ def _per_draw(fit: Fit, local: Local, one: PerRow) -> np.ndarray:
         parts = []
         with tiles.structure.call.room(0), torch.no_grad():
             for place in tiles.chunks(torch.arange(count * tiles.rows)):
-                values = {
-                    n: v[place].movedim(0, axes[n]).to(tiles.structure.sites[n].value)
-                    for n, v in flat.items()
-                }
+                values = {n: tiles.place(n, v[place].movedim(0, axes[n])) for n, v in flat.items()}
                 parts.append(one(proposal, place % tiles.rows, values).cpu())
         chains.append(torch.cat(parts).unflatten(0, (count, tiles.rows)))
     return torch.stack(chains).numpy()
@@ -140,10 +137,7 @@ def _predictive(fit: Fit, local: Local, count: int) -> Group:
     count = min(count, local.kept)
     keep, tiles = torch.linspace(0, local.kept - 1, count).round().long(), proposal.tiles
     latent = {n: fit.values[n][local.best][keep] for n in local.proposed}
-    chosen = {
-        n: v.movedim((tiles.axis(n) or 0) + 1, 1).to(tiles.structure.sites[n].value)
-        for n, v in latent.items()
-    }
+    chosen = {n: tiles.place(n, v.movedim((tiles.axis(n) or 0) + 1, 1)) for n, v in latent.items()}
     with tiles.structure.call.room(fit.seed), torch.no_grad():
         drawn = rows.forward(replace(tiles, evidence={}), chosen, names, count)
     return {n: v[None].numpy() for n, v in drawn.items()}

@@ -34,7 +34,7 @@ class Asked:
 
     def needed(self, structure: Structure) -> bool:
         """Whether the ladder does not serve: a guide program, parameters, or options of SVI."""
-        options = (self.loss, self.optim, self.batch_size, self.held_out, self.loader, self.device)
+        options = (self.loss, self.optim, self.batch_size, self.held_out, self.loader)
         given = any(o is not None for o in options) or bool(self.warm_up)
         return callable(self.guide) or bool(structure.params) or given
 

@@ -131,6 +131,7 @@ def fit(
     )  # fmt: skip
     if asked.needed(structure):
         return _by_svi(structure, evidence, asked, restarts, draws, seed, progress, began)
+    options.require_cpu(asked.device)
     density = LogDensity(structure, evidence)
     if density.size == 0:
         return _nothing_unknown(density, time.perf_counter() - began)

@@ -26,7 +26,7 @@ def prepare(asked: Asked, model: Conditioned, guide: Any, rows: Rows) -> ElboLos
     local = rows.size is not None and not isinstance(guide, AutoGuide)
     model.batch = (next(rows.epochs()) if local else rows.all).to(asked.device)
     if asked.by_samples:
-        return _by_samples(asked, model)
+        return _by_samples(asked, model, rows)
     run = _guide_run(model, guide)
     if guide is not None:
         _check_guide(run, model, guide, rows, local)
@@ -61,7 +61,7 @@ def _drawn(run: Any, model: Conditioned) -> frozenset[str]:
     return frozenset(nodes & set(model.target.plan.summed))
 
 
-def _by_samples(asked: Asked, model: Conditioned) -> SampleLoss:
+def _by_samples(asked: Asked, model: Conditioned, rows: Rows) -> SampleLoss:
     if asked.guide_given:
         raise ValueError(
             "loss: a loss on (samples, data) runs the story forward, expected no guide beside it, got one. "
@@ -73,10 +73,22 @@ def _by_samples(asked: Asked, model: Conditioned) -> SampleLoss:
             "loss: a loss on (samples, data) trains the parameters of the story, and the story has none. "
             "Write it as a PyroModule with networks, or with pyro.param; priors are fitted by an ELBO."
         )
-    given = tuple(n for n in model.target.data if structure.children(n) & set(model.target.data))
+    plate, observed = rows.plate, set(model.target.data)
+    outside = [n for n, s in structure.sample_sites.items() if not s.within(plate)]
+    if outside:
+        raise ValueError(
+            f"loss: a loss on (samples, data) expects all sites in the data plate, got {outside[0]!r} "
+            f"outside of it. Make it a parameter (pyro.param), or fit by an ELBO."
+        )
+    given = tuple(n for n in model.target.data if structure.children(n) & observed)
     loss = own_loss(asked.loss, structure.call.dtype, asked.device)
     objective = SampleLoss(loss, model.forward(given), given, lambda: model.batch.values)
     objective.value(objective.samples()[0])
+    if objective.adversary is not None and asked.held_out is not None:
+        raise ValueError(
+            "held_out: an adversary's loss does not say how good the story is, expected None, got rows. "
+            "Compare samples with them after the fit."
+        )
     return objective
 
 
@@ -94,6 +106,8 @@ def _check_guide(run: Any, model: Conditioned, guide: Any, rows: Rows, local: bo
 
 def _check_options(asked: Asked, elbo: Any, model: Conditioned, rows: Rows) -> None:
     sites = model.target.structure.sites
+    if asked.steps is not None and asked.warm_up >= asked.steps:
+        raise ValueError(f"warm_up: expected fewer than the {asked.steps} steps, got {asked.warm_up}.")
     if losses.row_weighted(elbo) and rows.size is not None:
         outside = [n for n, s in sites.items() if s.kind != "deterministic" and not s.within(rows.plate)]
         if outside:

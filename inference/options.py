@@ -27,7 +27,7 @@ def warm_up(steps: Any) -> int:
 
 
 def device(name: str | torch.device | None) -> torch.device | None:
-    """The device to train on, after a tensor was put there; ``None`` for the CPU."""
+    """The device to train on, after a tensor was put there; ``None`` where none was named."""
     if name is None:
         return None
     try:
@@ -39,6 +39,15 @@ def device(name: str | torch.device | None) -> torch.device | None:
             f"device: expected a device that torch can use here, got {name!r} ({reason})."
         ) from error
     return chosen
+
+
+def require_cpu(chosen: torch.device | None) -> None:
+    """Refuse another device where the ladder serves."""
+    if chosen is not None and chosen.type != "cpu":
+        raise ValueError(
+            f"device: expected None or 'cpu', got {str(chosen)!r}: the ladder of guides for stories without "
+            f"networks runs on the CPU. A guide program, optim or batch_size is fitted by SVI, anywhere."
+        )
 
 
 def rows_of(data: Any, batch_size: int | None, held_out: Any) -> tuple[Any, Any]:

@@ -136,7 +136,7 @@ def probabilities(proposal: Proposal, site: str, seed: int) -> Tensor:
             found = proposal.weigh(block, proposal.draws)
             each = found.log_w.logsumexp(1)  # as many draws for every value
             held = torch.stack([combination[site] for combination in found.combinations])
-            columns = [each[held == value].logsumexp(0) for value in support]
+            columns = [each[(held == value).to(each.device)].logsumexp(0) for value in support]
             tables.append(torch.stack(columns, -1).softmax(-1))
     shape = [*proposal.tiles.structure.sites[site].shape, len(support)]
     return torch.cat(tables).reshape(shape).cpu()

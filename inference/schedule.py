@@ -59,9 +59,11 @@ class Halving:
         self._strikes, self._factor = 0, 1.0
         self._sums: list[Tensor] | None = None
 
-    def add(self, elbo: float) -> bool:
-        """Take in one step's ELBO; return whether the fit is over."""
+    def add(self, elbo: float, *, judged: bool = True) -> bool:
+        """Take in one step's ELBO (only counted where it is not judged); return whether the fit is over."""
         self.steps += 1
+        if not judged:
+            return self.steps >= self.total
         self._window.append(elbo)
         if self.optimizer.ours:
             if self._sums is None:
@@ -135,10 +137,11 @@ class Cooldown:
         self._end = total
         optimizer.pace(1 / _RISE)
 
-    def add(self, elbo: float) -> bool:
-        """Take in one step's ELBO; return whether the fit is over."""
+    def add(self, elbo: float, *, judged: bool = True) -> bool:
+        """Take in one step's ELBO (only counted where it is not judged); return whether the fit is over."""
         self.steps += 1
-        self._values.append(elbo)
+        if judged:
+            self._values.append(elbo)
         if self.steps == self._fall or (not self.given and self.steps < self._fall and self._due()):
             self.converged = self.converged or self._still()
             if self.converged:
@@ -147,7 +150,7 @@ class Cooldown:
         return self.steps >= self._end
 
     def _due(self) -> bool:
-        return self.steps >= 4 * WINDOW and self.steps % WINDOW == 0
+        return len(self._values) >= 4 * WINDOW and self.steps % WINDOW == 0
 
     def _begin(self) -> None:
         """Begin the fall now, unless the number of steps is given and it is not yet time."""
@@ -164,8 +167,8 @@ class Cooldown:
     def _still(self) -> bool:
         if not self.judged:
             return True
-        quarter = self.steps // 4
-        if self.steps < _JUDGED:
+        quarter = len(self._values) // 4
+        if len(self._values) < _JUDGED:
             return False
         now, before = _mean(self._values[-quarter:]), _mean(self._values[-2 * quarter : -quarter])
         return now[0] - before[0] <= max(2 * math.hypot(now[1], before[1]), _NEGLIGIBLE * self.rows)

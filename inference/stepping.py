@@ -78,6 +78,8 @@ class Stepper:
         self.optimizer, self.climber, self.total = optimizer, climber, total
         self.count, self._usual = Count(), math.nan
         self.traced = TracedStep(self._run, self.params)
+        adversary = objective.adversary
+        self.rising = adversary and TracedStep(self._contest, list(adversary.parameters()))
 
     def take(self, batch: Batch, warm: float | None = None) -> float:
         """One step; returns the ELBO (minus the loss), in nats, NaN for a step that was skipped.
@@ -113,11 +115,14 @@ class Stepper:
     def _gradient(self, batch: Batch, factor: Any) -> tuple[Tensor, list[Tensor]]:
         if not self.objective.smooth:
             return self._by_itself(batch, factor)
-        if self.climber is None and self.count.taken > _FIRST and self.total > _WORTH:
-            found = self.traced(batch, factor)
-            if found is not None:
-                return found
-        return self.traced.plain(batch, factor)
+        return self._found(self.traced, batch, factor)
+
+    def _found(self, step: TracedStep, batch: Batch, factor: Any) -> tuple[Tensor, list[Tensor]]:
+        """Loss and gradient, from a graph where it pays and is possible."""
+        found = None
+        if self.count.taken > _FIRST and self.total > _WORTH:
+            found = step(batch, factor)
+        return step.plain(batch, factor) if found is None else found
 
     def _run(self, batch: Batch, factor: Any) -> Tensor:
         self.model.batch, self.model.factor = batch, factor
@@ -137,18 +142,22 @@ class Stepper:
 
     def _climb(self, batch: Batch) -> None:
         """One step of the adversary, against samples that are held fixed."""
-        objective, climber = cast(SampleLoss, self.objective), cast(Optimizer, self.climber)
+        climber, rising = cast(Optimizer, self.climber), cast(TracedStep, self.rising)
+        loss, grads = self._found(rising, batch, None)
+        with torch._C.DisableTorchFunction():
+            norm = float(_norm(grads))
+            if math.isfinite(norm):
+                for p, g in zip(rising.params, grads, strict=True):
+                    p.grad = g
+                climber.step(float(loss))
+
+    def _contest(self, batch: Batch, factor: Any) -> Tensor:
+        """What the adversary makes of the batch and of samples."""
+        objective = cast(SampleLoss, self.objective)
         self.model.batch = batch
         with torch.no_grad():
             samples, _ = objective.samples()
-        params = list(cast(torch.nn.Module, objective.adversary).parameters())
-        value = objective.value(samples)
-        grads = torch.autograd.grad(value, params, allow_unused=True)
-        found = [torch.zeros_like(p) if g is None else g for p, g in zip(params, grads, strict=True)]
-        if bool(torch.isfinite(_norm(found))):
-            for p, g in zip(params, found, strict=True):
-                p.grad = g
-            climber.step(float(value.detach()))
+        return objective.value(samples)
 
     def _clip(self, grads: Sequence[Tensor], size: float) -> None:
         if self.count.taken - self.count.skipped > _SETTLED and size > _SPIKE * self._usual:

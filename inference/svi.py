@@ -94,7 +94,8 @@ def run(
     if local is not None:
         return certified(found, local, history, seeds[0])
     density = _density(target, best)
-    return _weighed(density, fits, best, name, history, structure.params, draws, seeds)
+    outcome = _weighed(density, fits, best, name, history, structure.params, draws, seeds)
+    return replace(outcome, notes=[*outcome.notes, *training_notes(fits, best)])
 
 
 def _found(

@@ -93,6 +93,11 @@ class Tiles:
         """Masks of the half-seen sites in the selected rows."""
         return self.take({n: e.seen for n, e in self.evidence.items() if e.seen is not None}, index)
 
+    def place(self, name: str, value: Tensor) -> Tensor:
+        """A value of a site in the site's dtype, where the story's networks are."""
+        like = self.structure.sites[name].value
+        return value.to(self.structure.call.device or like.device, like.dtype)
+
     def shape(self, name: str, rows: int) -> list[int]:
         """The shape of a site for another number of rows."""
         shape, axis = list(self.structure.sites[name].shape), self.axis(name)

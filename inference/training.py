@@ -23,7 +23,7 @@ _REPORT = 25  # steps per row of the history
 _EVALUATED = 100  # runs of a guide that has nothing to train
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trained:
     """One restart after training: copies of the programs, on the CPU, and what became of the steps.
 
@@ -94,7 +94,7 @@ def _loop(
         if recent and (step == 1 or step % _REPORT == 0):
             report(step, sum(recent) / len(recent))
             recent = []
-        over = one.rule.add(elbo)
+        over = one.rule.add(elbo, judged=warm is None)
         if watch is not None and watch.due(step) and warm is None and one.aside(partial(watch.look, step)):
             over = one.rule.hurry() or over
         if over:

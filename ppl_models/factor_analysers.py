@@ -34,7 +34,7 @@ Answers
     p(x | y): generate
     p(y | x): invert
     p(x): weigh
-    p(mean, square, below, variance, weights | x, y): learn
+    p(mean, square, below, variance, weights | x, y): learn; ``mode`` finds a point estimate in seconds
     p(mean, square, below, variance, weights | x): learn with y never seen (a mixture of factor analysers);
         its classes have no names then, and a fit in which copies of a mode compete says that it is not
         trusted
@@ -58,7 +58,7 @@ from ppl_models.distributions.factors import (
     as_trapezoid,
     below_diagonal,
     cholesky_factor,
-    given_row,
+    moments_given_row,
     squares,
     trapezoid,
 )
@@ -220,14 +220,14 @@ def _climb(
     variance = x.var(0, correction=0) / 2 + noise**2
     ridge = torch.diag(x.new_tensor([spread**-2] * factors + [reach**-2]))
     for _ in range(steps):
-        q = given_row(x, mean, loading, variance)
-        z = torch.cat([q.mean, x.new_ones(n, 1)], -1)
+        factor, precision = moments_given_row(x, mean, loading, variance)
+        z = torch.cat([factor, x.new_ones(n, 1)], -1)
         square = z.T @ z
-        square[:factors, :factors] += n * torch.linalg.inv(q.precision_matrix[0])
-        old = torch.cat([loading, mean[:, None], variance[:, None]], -1)
-        weights = torch.linalg.solve(square + variance[:, None, None] * ridge, (x.T @ z)[..., None])[..., 0]
+        square[:factors, :factors] += n * torch.linalg.inv(precision)
+        old, cross = torch.cat([loading, mean[:, None], variance[:, None]], -1), x.T @ z
+        weights = torch.linalg.solve(square + variance[:, None, None] * ridge, cross[..., None])[..., 0]
         loading, mean = weights[:, :factors], weights[:, factors]
-        error = (x**2).sum(0) - 2 * (weights * (x.T @ z)).sum(-1) + ((weights @ square) * weights).sum(-1)
+        error = (x**2).sum(0) - 2 * (weights * cross).sum(-1) + ((weights @ square) * weights).sum(-1)
         variance = (error / 2 + noise**2) / (n / 2 + 3)
         if (torch.cat([weights, variance[:, None]], -1) - old).abs().max() < 1e-8:
             break

@@ -114,7 +114,7 @@ def _fit(run: Run, task: Task) -> None:
     options = run.options
     try:
         posterior = inference.fit(
-            task.file.story,
+            task.file.written,
             task.data,
             task.args,
             task.kwargs,

@@ -148,9 +148,22 @@ def given_row(x: Tensor, mean: Tensor, loading: Tensor, variance: Tensor) -> dis
     >>> z.mean, z.covariance_matrix  # 2 (3 - 1) / (1 + 2^2), 1 / (1 + 2^2)
     (tensor([0.8000]), tensor([[0.2000]]))
     """
+    location, precision = moments_given_row(x, mean, loading, variance)
+    return dist.MultivariateNormal(location, precision_matrix=precision)
+
+
+def moments_given_row(x: Tensor, mean: Tensor, loading: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and precision of p(z | x); arguments as in :func:`given_row`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> one = torch.ones(1)
+    >>> moments_given_row(torch.tensor([3.0]), one, torch.tensor([[2.0]]), one)
+    (tensor([0.8000]), tensor([[5.]]))
+    """
     weighted = loading / variance[..., None]
     precision = loading.mT @ weighted + torch.eye(loading.shape[-1], dtype=loading.dtype, device=x.device)
     centre = (weighted.mT @ (x - mean)[..., None]).squeeze(-1)
     factor = torch.linalg.cholesky(precision)
-    location = torch.cholesky_solve(centre[..., None], factor).squeeze(-1)
-    return dist.MultivariateNormal(location, precision_matrix=precision)
+    return torch.cholesky_solve(centre[..., None], factor).squeeze(-1), precision

@@ -213,6 +213,8 @@ def test_labels_are_inverted_exactly(mixture):
     torch.testing.assert_close(mixture.log_prob(new), joint, rtol=0, atol=1e-4)
     given_y = mixture.log_prob({"x": new["x"]}, given={"y": new["y"]})
     torch.testing.assert_close(given_y, joint - WEIGHTS.double().log()[new["y"]], rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match="was given in data for every row"):
+        mixture.probabilities("y")
     y = np.ma.masked_array(new["y"].numpy(), mask=[True] * 10 + [False] * 10)
     half = mixture.probabilities("y", given={"x": new["x"], "y": y})
     torch.testing.assert_close(half[:10], p[:10], rtol=0, atol=1e-5)

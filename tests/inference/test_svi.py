@@ -17,13 +17,13 @@ from pyro.nn import PyroModule, PyroParam
 
 from inference import fit, load, schedule
 from inference.calls import Call
+from inference.construct import beside
 from inference.evidence import as_evidence
 from inference.handlers import Known
 from inference.isolation import isolated
 from inference.minibatch import Rows
 from inference.plan import plan
 from inference.structure import inspect_rows
-from inference.construct import beside
 
 X = torch.tensor([3.0, 5.0, 4.0, 8.0, 6.5, 2.5])
 PRIOR, NOISE = 10.0, 2.0
@@ -263,6 +263,9 @@ def test_minibatches_find_the_posterior():
     posterior = fit(story, {"x": X}, batch_size=3, restarts=2, draws=500, seed=0)
     assert posterior.certificate.guide == "AutoMultivariateNormal"
     check_normal(posterior)
+    (pointwise,) = posterior.to_arviz(predictive=0)["log_likelihood"].data_vars.values()
+    exact = dist.Normal(posterior.draws["mu"][..., None], NOISE).log_prob(X.double())
+    assert np.allclose(pointwise.values, exact.numpy())  # unscaled, so that LOO is not inflated
 
 
 def test_an_amortized_guide_covers_local_unknowns_in_minibatches():

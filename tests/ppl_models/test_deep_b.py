@@ -255,6 +255,19 @@ def test_log_z_in_many_dimensions_has_an_error_that_covers_it():
     assert abs(draws.square().mean() - 0.4) < 4 * 0.4 * math.sqrt(2 / (8 * 3000)) + 0.01
 
 
+def test_draws_are_chosen_by_the_weights_of_their_own_label():
+    """Without a Langevin step after the choice: exp(-a u^2/2) N(0, I) has variance 1 / (1 + a)."""
+    energy = Energy(2, 2, 4, 1, 0.0, 2.0, 4000, 1, waves=0).double()
+    steep = torch.tensor([0.5, 3.0], dtype=torch.float64)
+    energy.forward = lambda u, context: (context @ steep) * u.square().sum(-1) / 2
+    y = torch.arange(4000) % 2
+    draws = Gibbs(energy, y, moves=0).sample()
+    for label, a in enumerate(steep.tolist()):
+        variance, expected = draws[y == label].square().mean(), 4 / (1 + a)
+        # Squares of 4,000 normal numbers; a pool of 16,000 weighted particles adds half of that, at most.
+        assert abs(variance - expected) < 4 * expected * math.sqrt(1.5 * 2 / 4000)
+
+
 def test_an_energy_learns_from_fresh_particles_and_answers_with_the_same():
     one = law(energy_based(hidden=8, particles=64))
     x = torch.randn(3, 2)

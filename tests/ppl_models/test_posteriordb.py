@@ -54,7 +54,8 @@ def agree(posterior, pairs, theirs):
     if not certificate.trusted:
         assert certificate.reasons
         return
-    error = (1 / 10_000 + 1 / certificate.ess) ** 0.5  # of a mean, in standard deviations
+    count = min(certificate.ess, min(len(draws) for draws in pairs.values()))
+    error = (1 / 10_000 + 1 / count) ** 0.5  # of a mean, in standard deviations
     for name, (mean, stddev) in found.items():
         kurtosis = ((theirs[name] - theirs[name].mean()) ** 4).mean() / theirs[name].var() ** 2
         assert abs(mean) < 0.05 + 4 * error, name

@@ -22,6 +22,13 @@ def plane(n):
 class Net(torch.nn.Module):
     pass
 
+class Sized(torch.nn.Module):
+    def __init__(self, size):
+        super().__init__()
+
+class Plain:
+    pass
+
 net = Net()
 number = 3
 EXAMPLE = ((4,), {"x": torch.ones(4)})
@@ -58,6 +65,13 @@ def test_a_module_by_its_name(where):
         assert set(found.data) == {"y"}
 
 
+def test_a_class_is_constructed_and_the_random_state_stays(folder):
+    state = torch.random.get_rng_state()
+    with story_file(f"{folder}/line.py:Net") as found:
+        assert isinstance(found.story, found.written) and found.name == "Net"
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
 def test_a_module_in_the_present_folder(folder, monkeypatch):
     monkeypatch.chdir(folder)
     with story_file("line:plane") as found:
@@ -70,9 +84,10 @@ def test_a_module_in_the_present_folder(folder, monkeypatch):
     [
         ("{}/none.py:line", "cannot read .*none.py: No such file"),
         ("{}/line.py:lime", "has no story lime; did you mean line?"),
-        ("{}/line.py:other", "has no story other; it has line, plane, net"),
+        ("{}/line.py:other", "has no story other; it has line, plane, Net, Sized, net"),
         ("{}/line.py:number", "number is not a story: it is of type int"),
-        ("{}/line.py:Net", "Net is a class; name an instance"),
+        ("{}/line.py:Sized", r"Sized\(\) cannot be constructed without arguments: .* Name an inst"),
+        ("{}/line.py:Plain", "Plain is a class, but no PyroModule"),
         ("{}/broken.py:f", "broken.py is not a Python file, line 1"),
         ("{}/fails.py:f", r"cannot be loaded: ZeroDivisionError: .* \(fails.py, line 2\)"),
         ("{}/leaves.py:f", "cannot be loaded: SystemExit: 7"),
