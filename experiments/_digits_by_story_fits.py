@@ -275,7 +275,7 @@ def one_cycle(rate: float, steps: int, beta: float) -> Callable[[Any], Any]:
     return make
 
 
-_UNIT = {"features": PIXELS, "classes": CLASSES, "location": LOCATION, "spread": SPREAD}
+_UNIT: dict[str, Any] = {"features": PIXELS, "classes": CLASSES, "location": LOCATION, "spread": SPREAD}
 _VAE = partial(conditional_vae, hidden=96)
 _FLOW = partial(normalizing_flow, couplings=4, bins=8, hidden=64, **_UNIT)
 _MADE = partial(autoregressive, PIXELS, CLASSES, LEVELS + 1, components=6, hidden=128)

@@ -39,6 +39,8 @@ JOINT = "p(z_T) ∏ₜ p(zₜ₋₁ | zₜ), z₀ = x"
 class Perfect(nn.Module):
     """The expected noise in z at time t, for x ~ Normal(0, STDDEV^2)."""
 
+    kept: Tensor
+
     def __init__(self, steps: int) -> None:
         super().__init__()
         self.register_buffer("kept", (1 - linear(steps)).cumprod(0))

@@ -71,8 +71,8 @@ def main(run: Run) -> None:
     run.figure(
         "mean_field",
         pictures(fits),
-        "Left: the exact posterior at a correlation of -.9 (95 % contour) and those of the guides. Middle and "
-        "right: what is left of the standard deviation, and KL(guide || posterior). Lines: closed forms.",
+        "Left: the exact posterior at a correlation of -.9 (95 % contour) and those of the guides. Middle "
+        "and right: what is left of the standard deviation, and KL(guide || posterior). Lines: closed forms.",
     )
     run.table("fits", [row(one) for one in fits], "Every fit beside the closed form.")
     for one in fits:
@@ -96,7 +96,7 @@ def fitted(run: Run, guide: str, correlation: float) -> Fitted:
     log_evidence = MultivariateNormal(torch.zeros(len(Y)), covariance).log_prob(Y.float())
     return Fitted(
         guide, correlation, posterior, float(covariance_of(posterior)[0, 0].sqrt() / true_sd),
-        float(posterior.draws["first"].std() / true_sd), float(log_evidence) - posterior.certificate.elbo,
+        float(posterior.draws["first"].std() / true_sd), float(log_evidence) - (posterior.certificate.elbo or math.nan),
     )  # fmt: skip
 
 

@@ -20,8 +20,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pyro
 import torch
+from pyro.optim.lr_scheduler import PyroLRScheduler
 from torch import Tensor
 
 from experiments.compare.result import Estimate
@@ -144,14 +144,14 @@ def find(run: Run, task: Task) -> Found:
     }
     posterior = fit(
         partial(linear_vae, features=task.x.shape[1], latents=task.factors), {"x": task.x},
-        optim=pyro.optim.OneCycleLR(rate), steps=steps, batch_size=250, restarts=1, draws=20, seed=run.seed,
+        optim=PyroLRScheduler(torch.optim.lr_scheduler.OneCycleLR, rate), steps=steps, batch_size=250, restarts=1, draws=20, seed=run.seed,
     )  # fmt: skip
     known = maximum(task.x, task.factors)
     story, x = posterior.story, task.x.double()
     learned = Maximum(story.decoder.bias.double(), story.decoder.weight.double(), story.stddev.double() ** 2)
     shortfall = known.density.log_prob(x).mean() - learned.density.log_prob(x).mean()
     rows = posterior.certificate.rows
-    gap = Estimate(rows.gap, rows.gap_stderr)
+    gap = Estimate(math.nan, math.nan) if rows is None else Estimate(rows.gap, rows.gap_stderr)
     return Found(
         task, posterior, known, learned, float(shortfall), angle(known.loading, learned.loading), gap
     )

@@ -33,7 +33,7 @@ def apart(evaluate: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> tup
     """
     try:
         return evaluate(z)
-    except torch.linalg.LinAlgError:
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         if len(z) == 1:
             return torch.full_like(z[:, 0], -math.inf), torch.full_like(z, math.nan)
     values, grads = zip(*(apart(evaluate, half) for half in z.chunk(2)), strict=True)

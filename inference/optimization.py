@@ -16,7 +16,10 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 RATE = 0.05  # Adam's rate for pyro.param and small modules, in unconstrained units per step
-NETWORK_RATE = 0.003  # and where there are networks
+# And where there are networks: of .001, .003 and .01 the best for a VAE on eight Gaussians (bound on KL 1.17,
+# .66 and 1.58 nats after 2,000 steps on 3,000 rows), and as good as any for a flow (KL .133, .062 and .060
+# after 1,000 steps); one seed each.
+NETWORK_RATE = 0.003
 _WEIGHTS = 100  # numbers in weight matrices that make a module a network
 
 Stepped = Callable[[float], None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -64,7 +64,7 @@ class Posterior:
         return f"Posterior({sites})\n{self.certificate}"
 
     @property
-    def story(self) -> Callable[..., Any]:
+    def story(self) -> Any:
         """The story; a module is the copy that was fitted."""
         return self._fit.structure.call.story
 

@@ -112,7 +112,7 @@ class Cooldown:
     must be known beforehand (Hagele et al. 2024, "Scaling laws and compute-optimal training beyond fixed
     training durations", where 1 - sqrt was the best shape). With a number of steps given, all are taken, the
     last three tenths of them at the falling rate. Without, the fall begins when the last quarter of the steps
-    gained less than two standard errors, or than 0.002 nats per row, over the quarter before.
+    gained less than a standard error, or than 0.002 nats per row, over the quarter before.
 
     Args:
         optimizer: that makes the steps.
@@ -171,7 +171,7 @@ class Cooldown:
         if len(self._values) < _JUDGED:
             return False
         now, before = _mean(self._values[-quarter:]), _mean(self._values[-2 * quarter : -quarter])
-        return now[0] - before[0] <= max(2 * math.hypot(now[1], before[1]), _NEGLIGIBLE * self.rows)
+        return now[0] - before[0] <= max(math.hypot(now[1], before[1]), _NEGLIGIBLE * self.rows)
 
     def hurry(self) -> bool:
         """Held-out rows say that more steps at this rate do not help: let it fall, or stop."""

@@ -79,7 +79,8 @@ class Stepper:
         self.count, self._usual = Count(), math.nan
         self.traced = TracedStep(self._run, self.params)
         adversary = objective.adversary
-        self.rising = adversary and TracedStep(self._contest, list(adversary.parameters()))
+        climbing = [] if adversary is None else list(adversary.parameters())
+        self.rising = TracedStep(self._contest, climbing)
 
     def take(self, batch: Batch, warm: float | None = None) -> float:
         """One step; returns the ELBO (minus the loss), in nats, NaN for a step that was skipped.
@@ -142,7 +143,7 @@ class Stepper:
 
     def _climb(self, batch: Batch) -> None:
         """One step of the adversary, against samples that are held fixed."""
-        climber, rising = cast(Optimizer, self.climber), cast(TracedStep, self.rising)
+        climber, rising = cast(Optimizer, self.climber), self.rising
         loss, grads = self._found(rising, batch, None)
         with torch._C.DisableTorchFunction():
             norm = float(_norm(grads))

@@ -33,6 +33,8 @@ class Entry:
         Heading -> text, its indentation removed.
     exact
         Whether its posterior, or that of some sites given others, is known in closed form.
+    given
+        Sites that have to be given for that.
     guide
         Whether a guide stands beside it.
     loss
@@ -45,6 +47,7 @@ class Entry:
     docstring: str
     sections: dict[str, str]
     exact: bool
+    given: tuple[str, ...]
     guide: bool
     loss: bool
     deep: bool
@@ -77,7 +80,7 @@ class Entry:
     def posterior(self) -> str:
         """How its posterior is known: exactly, through its own guide, or by whatever fits it."""
         if self.exact:
-            return "exact"
+            return "exact" if not self.given else f"exact given {', '.join(self.given)}"
         if self.loss:
             return "no likelihood"
         return "own guide" if self.guide else "fitted"
@@ -126,8 +129,16 @@ def parse(path: Path) -> Entry | None:
         return None
     docstring = ast.get_docstring(tree) or path.stem
     deep = isinstance(own[path.stem], ast.ClassDef)
-    beside = ("exact" in own, "guide" in own, "loss" in own)
+    beside = ("exact" in own, _given(tree), "guide" in own, "loss" in own)
     return Entry(path.stem, docstring, _sections(docstring), *beside, deep)
+
+
+def _given(tree: ast.Module) -> tuple[str, ...]:
+    """The module constant ``GIVEN``, a tuple of site names."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "GIVEN":
+            return tuple(ast.literal_eval(node.value))
+    return ()
 
 
 def _sections(docstring: str) -> dict[str, str]:

@@ -156,7 +156,8 @@ def _constructed(story: Any, where: str) -> Callable[..., Any]:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return story()
+            made: Any = story()
+            return made
     except Exception as error:
         raise InputError(
             f"{where}: {story.__name__}() cannot be constructed without arguments: {first_line(error)}. Name an "

@@ -624,7 +624,7 @@ def test_without_steps_the_rate_falls_once_the_elbo_stands_still():
     noise = torch.randn(9000, generator=torch.Generator().manual_seed(1)).tolist()
     saturating = [-50 * math.exp(-i / 300) + 0.1 * e for i, e in enumerate(noise)]
     rule, factors = run_schedule(saturating, total=9000, given=False)
-    # the last quarter gains less than two standard errors (about .01) after some ten time constants
+    # the last quarter gains less than a standard error (about .005) after some ten time constants
     assert rule.converged and 1500 < rule.steps < 7000 and factors[-1] == 0.0
     assert rule.elbo > -0.1
 

@@ -93,7 +93,8 @@ def test_the_readme_holds_the_catalogue():
 
 
 def test_the_catalogue_is_listed_without_torch():
-    code = "import sys\nfrom experiments.cli import main\nmain(['list', '--models'])\nprint('torch' in sys.modules)"
+    lines = ["import sys", "from experiments.cli import main", "main(['list', '--models'])"]
+    code = "\n".join([*lines, "print('torch' in sys.modules)"])
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "False", done.stderr
     assert "DESIGNED BY PEOPLE" in done.stdout and "gaussian_classes: " in done.stdout
