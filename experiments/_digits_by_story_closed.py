@@ -75,8 +75,9 @@ def solved(story: str, data: Mapping[str, Tensor], spread: float) -> Predictive:
 def analysed(data: Mapping[str, Tensor], factors: int, seed: int) -> Predictive:
     """Plug the likeliest parameters into the story of factor analysers, class by class, found by EM.
 
-    Its own priors are left out. A guide of its thousands of unknowns is not to be had in minutes: even the
-    most probable parameters alone (AutoDelta) are weighed draw by draw, each with ten covariances.
+    Its priors are left out, but for the class weights'. The story's own fit was not to be had in minutes:
+    AutoDelta finds the most probable of its 10,330 parameters (16 factors), but then weighs thousands of
+    draws one by one, each with ten covariance matrices of 64 x 64.
     """
     from sklearn.decomposition import FactorAnalysis
 

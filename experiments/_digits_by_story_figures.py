@@ -26,7 +26,7 @@ def side_by_side(shown: Mapping[str, Tensor | None]) -> Any:
         axes = figure.subplots()
         axes.imshow(np.concatenate([_line(tiles) for tiles in shown.values()]), vmin=0, vmax=LEVELS)
         axes.set_yticks(_middles(len(shown)), [name.replace("_", " ") for name in shown])
-        axes.set_xticks(_middles(10), range(10))
+        axes.set_xticks(_middles(10), [str(digit) for digit in range(10)])
         axes.xaxis.tick_top()
         axes.tick_params(length=0, colors=TRUE)
         axes.spines[:].set_visible(False)

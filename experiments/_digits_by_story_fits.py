@@ -244,7 +244,7 @@ def _contest(task: Task) -> Fitted:
         torch.manual_seed(task.seed)
         critic = adversarial_module.loss(PIXELS, CLASSES, location=LOCATION, spread=SPREAD)
     generator = partial(adversarial_module.adversarial, latents=8, **_UNIT)
-    return _deep(generator, 1000, True, 0.001, task, loss=critic, beta=0.5)
+    return _deep(generator, 3000, True, 0.001, task, loss=critic, beta=0.5)
 
 
 def _few_labels(task: Task) -> Fitted:
@@ -253,7 +253,7 @@ def _few_labels(task: Task) -> Fitted:
     shown = torch.cat([(y == digit).nonzero()[:LABELLED, 0] for digit in range(CLASSES)])
     hidden = np.ones(len(y), dtype=bool)
     hidden[shown.numpy()] = False
-    steps = task.steps or 400
+    steps = task.steps or 1200
     found = fit(
         partial(semi_supervised_vae, latents=6, hidden=64, alpha=ALPHA),
         {"x": x, "y": np.ma.masked_array(y.numpy(), mask=hidden)}, optim=one_cycle(0.005, steps, 0.9),
@@ -293,8 +293,8 @@ RECIPES = {
     "semi_supervised_vae": Recipe(_few_labels, BOUND, False),
     "normalizing_flow": Recipe(partial(_deep, _FLOW, 600, True, 0.003), DENSITY, True),
     "autoregressive": Recipe(partial(_deep, _MADE, 600, False, 0.005), PROGRAM, False),
-    "diffusion": Recipe(partial(_deep, _DIFFUSION, 600, True, 0.003), DENSITY_BOUND, True),
+    "diffusion": Recipe(partial(_deep, _DIFFUSION, 1500, True, 0.003), DENSITY_BOUND, True),
     "energy_based": Recipe(partial(_deep, _ENERGY, 100, True, 0.003), ANNEALED, True),
-    "mmd_generator": Recipe(partial(_deep, _MMD, 1000, True, 0.003, loss=mmd_module.loss), "", True),
+    "mmd_generator": Recipe(partial(_deep, _MMD, 3000, True, 0.003, loss=mmd_module.loss), "", True),
     "adversarial": Recipe(_contest, "", True),
 }

@@ -13,6 +13,7 @@ from experiments.truth.digits import SIDE
 
 COLOURS = (OTHER, ESTIMATED, PALETTE[4], PALETTE[2])
 MARKERS = ("s", "o", "D", "^")
+ASIDE = (0.0, 0.0, 0.12, 0.12)  # so that equal shares do not cover each other
 
 
 def errors(shares: Mapping[str, Sequence[float]], splits: Sequence[int]) -> Any:
@@ -28,8 +29,10 @@ def errors(shares: Mapping[str, Sequence[float]], splits: Sequence[int]) -> Any:
         at = np.arange(len(splits))
         first, second = (100 * np.asarray(values) for values in list(shares.values())[:2])
         axes.vlines(at, first, second, color="#999999", lw=1.2, zorder=1)
-        for (name, values), colour, marker in zip(shares.items(), COLOURS, MARKERS, strict=False):
-            axes.plot(at, 100 * np.asarray(values), marker, color=colour, ms=8, label=name, zorder=2)
+        for (name, values), colour, marker, aside in zip(
+            shares.items(), COLOURS, MARKERS, ASIDE, strict=False
+        ):
+            axes.plot(at + aside, 100 * np.asarray(values), marker, color=colour, ms=8, label=name, zorder=2)
         axes.set_xticks(at, [str(split) for split in splits])
         axes.set(xlabel="random split", ylabel="wrong on held-out digits / %")
         axes.set_ylim(0, 110 * max(map(max, shares.values())))

@@ -59,7 +59,7 @@ def _sheet(truths: Sequence[str], stories: Sequence[str]) -> tuple[Any, Any]:
 
     rows, columns = len(stories) + 1, len(truths)
     figure = Figure(
-        figsize=(1.6 * columns + 0.9, 1.6 * rows + 0.4),
+        figsize=(1.6 * columns + 0.9, 1.78 * rows + 0.4),
         layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01),
     )
     panels = figure.subplots(rows, columns, squeeze=False)
@@ -90,15 +90,14 @@ def _missing(axes: Any) -> None:
 
 
 def _note(axes: Any, text: str) -> None:
-    axes.text(
-        0.03, 0.03, text, transform=axes.transAxes, fontsize=7.5, va="bottom",
-        bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
-    )  # fmt: skip
+    axes.set_xlabel(text, fontsize=8, labelpad=2)
 
 
 def _score(result: Result) -> str:
     if result.kl is not None:
         return f"KL {'≤' if result.bound else '='} {result.kl.value:.3f}"
-    if result.modes is not None:
-        return f"{result.modes[0]}/{result.modes[1]} modes"
-    return "" if result.coverage is None else f"coverage {result.coverage.value:.2f}"
+    if result.modes is not None and result.precision is not None:
+        return f"{result.modes[0]}/{result.modes[1]} modes, precision {result.precision.value:.2f}"
+    if result.density is not None and result.coverage is not None:
+        return f"density {result.density.value:.2f}, coverage {result.coverage.value:.2f}"
+    return ""

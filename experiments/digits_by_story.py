@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from experiments import _digits_by_story_figures as figures
-from experiments._digits_by_story_fits import LABELLED, RECIPES, Result, Task, results
+from experiments._digits_by_story_fits import BAG, LABELLED, RECIPES, Result, Task, results
 from experiments.compare import Comparison, Estimate, bits_per_dimension, two_sample
 from experiments.compare.classification import accuracy, correct
 from experiments.compare.result import mean_and_error, number
@@ -71,6 +71,7 @@ def main(run: Run) -> None:
     nearness[REAL] = apart(run, some_training(digits, run.seed), digits)
     the_picture(run, digits, found)
     the_table(run, digits, found, nearness)
+    the_answer(run, digits, found, nearness)
     claims(run, digits, found, nearness)
 
 
@@ -159,7 +160,7 @@ def the_table(
         [
             {
                 "story": name, "fit": one.how, "certified": one.certified,
-                "refused": "; ".join(f"{question}: {why}" for question, why in one.refused.items()),
+                "refused": refusals(one),
             }
             for name, one in found.items()
         ],
@@ -168,14 +169,36 @@ def the_table(
     )  # fmt: skip
 
 
+def the_answer(
+    run: Run, digits: Digits, found: Mapping[str, Result], nearness: Mapping[str, Comparison]
+) -> None:
+    """Say which story is nearest by which question, and where the three disagree."""
+    bits = {name: bits_of(one).value for name, one in found.items() if one.log_p is not None}
+    bits = {name: value for name, value in bits.items() if value >= 0 and RECIPES[name].kind != BAG}
+    named = {name: accuracy(one.p, digits.test.y).value for name, one in found.items() if one.p is not None}
+    near = {name: one.value for name, one in nearness.items() if name != REAL}
+    passed = [name for name in near if (nearness[name].p_value or 0.0) > 0.05]
+    run.text(
+        f"Fewest bits: {_order(bits)}. Most digits named: {_order({k: -v for k, v in named.items()})}. "
+        f"Nearest by draws: {_order(near)}. Not told from held-out digits at 5 %: {', '.join(passed) or 'none'}."
+    )
+
+
+def _order(values: Mapping[str, float]) -> str:
+    """The three best, smallest first."""
+    return ", then ".join(sorted(values, key=lambda name: values[name])[:3]) or "none"
+
+
 def answers_row(run: Run, one: Result, digits: Digits) -> dict[str, Any]:
     """Weigh and invert, or the reason why not."""
     row: dict[str, Any] = {"bits per dimension": "none", "which p(x)": "no likelihood: refused"}
     if one.log_p is not None:
         kind = RECIPES[one.story].kind
         bits = bits_of(one)
+        if bits.value < 0:
+            kind = f"{kind}; impossible, since P(x) is at most 1: its log Z is wrong"
         row = {"bits per dimension": str(bits), "which p(x)": kind}
-        run.metric(f"bits per dimension, {one.story} ({kind})", *bits)
+        run.metric(f"bits per dimension, {one.story}", *bits)
     elif "fit" in one.refused or one.story not in WITHOUT:
         row["which p(x)"] = "failed: " + (one.refused.get("fit") or one.refused.get("weigh", ""))
     named = "refused"
@@ -183,6 +206,15 @@ def answers_row(run: Run, one: Result, digits: Digits) -> dict[str, Any]:
         named = str(accuracy(one.p, digits.test.y))
         run.metric(f"accuracy of p(y | x), {one.story}", *accuracy(one.p, digits.test.y))
     return row | {"accuracy of p(y | x)": named, "seconds": round(one.seconds, 1)}
+
+
+def refusals(one: Result) -> str:
+    """What was refused and why, each reason once."""
+    reasons = dict.fromkeys(one.refused.values())
+    return "; ".join(
+        f"{', '.join(asked for asked, why in one.refused.items() if why == reason)}: {reason}"
+        for reason in reasons
+    )
 
 
 def bits_of(one: Result) -> Estimate:
@@ -236,11 +268,11 @@ def claims(run: Run, digits: Digits, found: Mapping[str, Result], nearness: Mapp
             f"bits per dimension that {rich} saves beside {plain}", saved.value, 0.0, error=saved.error,
             relation="at least", source="pixels of a digit are not independent",
         )  # fmt: skip
-    refusals = [name for name in WITHOUT if name in found]
-    if refusals:
-        told = sum(not {"weigh", "invert"} - set(found[name].refused) for name in refusals)
+    silent = [name for name in WITHOUT if name in found]
+    if silent:
+        told = sum(not {"weigh", "invert"} - set(found[name].refused) for name in silent)
         run.claim(
-            "generators without a likelihood that refuse to weigh and to invert", told, len(refusals),
+            "generators without a likelihood that refuse to weigh and to invert", told, len(silent),
             source="their density is not known",
         )  # fmt: skip
 

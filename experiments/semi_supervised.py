@@ -6,12 +6,13 @@ label tell it nothing. The story p(y) p(z) p(x | y, z) is about all images. Its 
 network for q(y | x), the label of an unlabelled image is summed out exactly, and the labelled ones also
 count with the log loss of q(y | x), without which no label would teach that network anything.
 
-Expected: fewer wrong answers on held-out digits than the peer, on the same random splits, by more than two
-standard errors, by q(y | x) and by Bayes' rule; and far more of them without the term on labelled images.
+Expected: what the story answers to p(y | x), by Bayes' rule, and its own network q(y | x), which
+approximates that answer, are both wrong less often on held-out digits than the peer, on the same random
+splits, by more than two standard errors; without the term on labelled images q(y | x) is wrong far more
+often. (Bayes' rule does; q(y | x) falls just short with five splits, and its claim stands as not met.)
 
 Source: Kingma, Rezende, Mohamed and Welling (2014), Semi-supervised learning with deep generative models,
-NeurIPS 27, model M2, and table 1: on MNIST, with 100 labels, M2 has 11.97 % wrong and a network on the
-labels alone 25.81 %.
+NeurIPS 27, model M2, and table 1: on MNIST, with 100 labels, M2 has 11.97 % wrong.
 """
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ def compare(run: Run, answers: list[Answers], splits: list[int]) -> None:
         "tuned on its labelled images by cross-validated log loss, and the settings of M2 were chosen on "
         "other splits (100 to 104).",
     )
-    shares = {name: [one.wrong(name) for one in answers] for name in (ALONE, M2, BAYES, ALL)}
+    shares = {name: [one.wrong(name) for one in answers] for name in (ALONE, BAYES, M2, ALL)}
     run.figure(
         "errors",
         figures.errors(shares, splits),
@@ -177,17 +178,19 @@ def compare(run: Run, answers: list[Answers], splits: list[int]) -> None:
         run.metric(f"share wrong, {name}", *mean_and_error(torch.tensor(values)))
     for name in (M2, BAYES):
         gain(run, name, answers)
-    for name, others in ((ALONE, 0.2581), (M2, 0.1197)):
-        measured = mean_and_error(torch.tensor(shares[name]))
-        run.published(f"share wrong, {name}", measured.value, others, error=measured.error, source=PAPER)
+    measured = mean_and_error(torch.tensor(shares[M2]))
+    run.published(f"share wrong, {M2}", measured.value, 0.1197, error=measured.error, source=PAPER)
 
 
 def gain(run: Run, name: str, answers: list[Answers]) -> None:
-    """Claim that an answer of M2 has fewer wrong than the network alone, paired by split."""
+    """Claim that the network alone is wrong more often than an answer of M2, paired by split."""
     less = mean_and_error(torch.tensor([one.wrong(ALONE) - one.wrong(name) for one in answers]))
     run.metric(f"share wrong, network alone minus {name}, paired by split", *less)
-    verdict = "fewer wrong answers" if less.value > 2 * less.error else "not clearly fewer wrong answers"
-    run.text(f"{name}: {verdict} than the network alone, by {percent(less)} of the held-out digits.")
+    verdict = "more" if less.value > 2 * less.error else "not more"
+    run.text(
+        f"{name}: the network alone has {percent(less)} more of the held-out digits wrong, {verdict} than "
+        "two standard errors."
+    )
     run.claim(
         f"{name}: gain on the network alone, in standard errors over splits",
         less.value / less.error if less.error else 0.0, 2.0, relation="at least",

@@ -37,7 +37,13 @@ def collected(loader: Any) -> dict[str, Tensor]:
 
 def batches(loader: Any) -> Iterator[dict[str, Tensor]]:
     """One pass over a loader; random numbers that it draws come from torch's generator."""
-    for batch in loader:
+    iterator: Iterator[Any] | None = None
+    while True:
+        with torch.device("cpu"):  # a loader shuffles on the CPU, wherever the training is
+            iterator = iterator or iter(loader)
+            batch = next(iterator, None)
+        if batch is None:
+            return
         if not isinstance(batch, Mapping):
             raise ValueError(
                 f"data: expected a loader of mappings, site name -> tensor with one leading entry per row, "

@@ -123,7 +123,7 @@ class Rows:
         while self.loader is not None:
             yield from self._loaded()
         while self.size is not None and self.plate is not None:
-            order = torch.randperm(self.plate.size)
+            order = torch.randperm(self.plate.size, device="cpu")
             for index in order.split(self.size)[: self.plate.size // self.size]:
                 yield self.take(index)
         while True:
@@ -152,7 +152,7 @@ class Rows:
         self._sizes = sizes
 
     def _stand_ins(self, count: int) -> dict[str, Tensor]:
-        index, sites = torch.arange(count), self.structure.sites
+        index, sites = torch.arange(count, device="cpu"), self.structure.sites
         if self.plate is None:
             return dict(self.all.stand_in)
         return {n: _rows_of(v, sites[n], self.plate, index) for n, v in self.all.stand_in.items()}

@@ -34,7 +34,8 @@ class Baked:
 
     Args:
         program: a function or a module.
-        params: name -> constrained value.
+        params: name -> constrained value; those that a module owns itself are left out, since a guide's
+            may go by the same name.
 
     Example:
         >>> import pyro, torch
@@ -45,7 +46,8 @@ class Baked:
     """
 
     def __init__(self, program: Callable[..., Any], params: Mapping[str, Tensor]) -> None:
-        self.program, self.params = program, dict(params)
+        own = _owned(program)
+        self.program, self.params = program, {n: v for n, v in params.items() if n not in own}
         self.__name__, self.__doc__ = story_name(program), program.__doc__
         self.__signature__ = signature(program)
 
@@ -64,6 +66,13 @@ class Baked:
         if name.startswith("__") or "program" not in self.__dict__:
             raise AttributeError(name)
         return getattr(self.program, name)
+
+
+def _owned(program: Callable[..., Any]) -> set[str]:
+    """Names under which a module's own parameters go in Pyro."""
+    if not isinstance(program, torch.nn.Module):
+        return set()
+    return {n.removesuffix("_unconstrained") for n, _ in program.named_parameters()}
 
 
 class FittedGuide(Baked):
@@ -172,7 +181,8 @@ class OwnParameters(Messenger):
 
 
 def _copy(value: Tensor) -> Tensor:
-    return cast(Tensor, promote(value, torch.get_default_dtype())).detach().clone()
+    here = promote(value, torch.get_default_dtype(), torch.get_default_device())
+    return cast(Tensor, here).detach().clone()
 
 
 def own_copy(

@@ -127,11 +127,12 @@ def certified(found: Found, local: Local, history: list[Any], seed: int) -> Post
             notes=tuple(notes),
         )  # fmt: skip
         return Posterior(fit, blank, None, history)
-    checks = [_check(found, local, restart, seed) for restart in range(len(local.restarts))]
+    limits = [_ROWS if restart == best else _OTHERS for restart in range(len(local.restarts))]
+    checks = [_check(found, local, restart, seed, limit) for restart, limit in enumerate(limits)]
     held_out = _held_out(found, local, seed)
     if len(checks) == 1:
         notes.append("There is a single restart: another might have reached a better optimum.")
-    spread = _spread(checks)
+    spread = _spread(found, local, checks, seed)
     reasons = [*found.reasons, *_reasons(found, checks, held_out, spread)]
     local = replace(local, resampled=local.resampled and not reasons)
     rows = checks[best]
@@ -161,10 +162,9 @@ def _parameters(found: Found) -> list[str]:
     return [f"Parameters {shown}: point estimates; the draws do not show their uncertainty."]
 
 
-def _check(found: Found, local: Local, restart: int, seed: int) -> RowCheck:
+def _check(found: Found, local: Local, restart: int, seed: int, limit: int) -> RowCheck:
     target = found.target
     proposal = training_proposal(local, target.structure, target.evidence, restart)
-    limit = _ROWS if restart == found.best else _OTHERS
     return check_rows(proposal, limit if proposal.proposed else proposal.tiles.rows, seed)
 
 
@@ -231,9 +231,14 @@ def _by_row(log_w: torch.Tensor, drawn: bool) -> tuple[torch.Tensor, ...]:
     return elbo, bound, error, khat
 
 
-def _spread(checks: Sequence[RowCheck]) -> float | None:
+def _spread(found: Found, local: Local, checks: Sequence[RowCheck], seed: int) -> float | None:
+    """Largest difference between the restarts' ELBOs, on the same rows, in nats per row."""
+    if len(checks) == 1:
+        return None
     values = [c.elbo for c in checks]
-    return max(values) - min(values) if len(values) > 1 else None
+    if len({c.rows for c in checks}) > 1:  # rows differ by more than restarts do
+        values[found.best] = _check(found, local, found.best, seed, _OTHERS).elbo
+    return max(values) - min(values)
 
 
 def _reasons(

@@ -81,7 +81,10 @@ def _roles(fit: Fit, tiles: Tiles, assume: Collection[str], assume_all: bool) ->
     fits = all(sites[n].enumerable and not reaches_outside(structure, n) for n in discrete)
     if not fits or any(not sites[n].discrete for n in half):
         return None
-    told = [n for n in discrete if n in assume or assume_all or (hidden and conditioned(local, n))]
+    above = set() if guided else structure.ancestors(hidden)  # what is drawn from the story follows them
+    told = [
+        n for n in discrete if n in assume or assume_all or n in above or (hidden and conditioned(local, n))
+    ]
     if not all(assumable(sites[n]) for n in told) or not set(assume) <= set(told):
         return None
     dropped = tuple(n for n in sites if n not in relevant and n not in evidence)

@@ -105,7 +105,8 @@ def _found(
     return Found(
         target, [one.story for one in fits], [one.guide for one in fits], [one.params for one in fits],
         fits.index(best), [one.converged for one in fits], name, sum(one.steps for one in fits), held,
-        refusal(asked.loss) if asked.by_samples else "", training_notes(fits, best),
+        refusal(asked.loss) if asked.by_samples else "",
+        training_notes(fits, best, by_samples=asked.by_samples),
     )  # fmt: skip
 
 
@@ -126,7 +127,7 @@ def _weighed(
         if one.guide is None:
             continue
         generator = torch.Generator().manual_seed(seed)
-        fitted = FittedGuide(one.guide, one.params, density.data)
+        fitted = FittedGuide(one.guide, one.params, density.data, density.plan.seen)
         drawn = Drawn(fitted, density)
         replicates.append(weigh(drawn, draws, generator))
         around = gaussian(drawn.sample(max(1000, 4 * density.size), generator))
@@ -135,7 +136,9 @@ def _weighed(
             gaussians.append(around)
             flaws += wider(density, around, replicates[-1], draws, generator)
     points = [p for p in points if p]
-    guide = None if best.guide is None else FittedGuide(best.guide, best.params, density.data)
+    guide = None
+    if best.guide is not None:
+        guide = FittedGuide(best.guide, best.params, density.data, density.plan.seen)
     return Outcome(
         density, replicates, gaussians, guide, name, [one.converged for one in fits], history,
         points[:1] or flaws[:1], notes if params else [], sum(one.steps for one in fits), bool(points),

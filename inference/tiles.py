@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, combinations
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from inference.calls import Call
 from inference.evidence import Evidence
 from inference.structure import Plate, Structure
 
+_DOUBTFUL = 6  # arguments of which every subset is tried
 _ELEMENTS = 2**20  # numbers of all sites in one run; a network's layers hold some ten times as many
 
 
@@ -30,11 +32,14 @@ class Tiles:
         structure: of the story on all rows.
         evidence: checked, all of it in the data plate.
         plate: the data plate.
+        shared: places, among the arguments' tensors and numbers, of tensors that all rows share although
+            they have as many leading entries as there are rows (one, say).
     """
 
     structure: Structure
     evidence: Mapping[str, Evidence]
     plate: Plate
+    shared: frozenset[int] = frozenset()
 
     @property
     def rows(self) -> int:
@@ -55,14 +60,15 @@ class Tiles:
         """What the story is called with for the selected rows."""
         call, rows, device = self.structure.call, self.rows, self.structure.call.device
 
-        def cut(value: Any) -> Any:
+        def cut(place: int, value: Any) -> Any:
             if not isinstance(value, Tensor):
                 return value
-            sliced = value.dim() > 0 and value.shape[0] == rows
+            sliced = _as_many(value, rows) and place not in self.shared
             own = value[index.to(value.device)] if sliced else value
             return own if device is None else own.to(device)
 
-        args, kwargs = tree_map(cut, (call.args, dict(call.kwargs)))
+        leaves, spec = tree_flatten((call.args, dict(call.kwargs)))
+        args, kwargs = tree_unflatten([cut(i, v) for i, v in enumerate(leaves)], spec)
         selected = replace(call, args=args, kwargs=kwargs)
         counted = call.takes_rows and call.named_arguments()["n"] == rows
         return selected.replace_rows(len(index)) if counted else selected
@@ -73,8 +79,9 @@ class Tiles:
         own = next((p for p in site.plates if p.name == self.plate.name), None)
         if own is None:
             return None
-        event = site.fn.event_dim if site.kind == "sample" else 0
-        return len(site.shape) - int(event) + own.dim
+        if site.kind == "deterministic":  # which of its dimensions are an event's is not known
+            return 0 if _as_many(site.value, self.rows) else None
+        return len(site.shape) - int(site.fn.event_dim) + own.dim
 
     def take(self, values: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
         """The selected rows of site values, where the story's networks are."""
@@ -129,22 +136,36 @@ def tiles_of(structure: Structure, evidence: Mapping[str, Evidence]) -> Tiles | 
         return None
     if any(p.name != plate.name and p.dim < plate.dim for s in sites.values() for p in s.plates):
         return None
-    tiles = Tiles(structure, evidence, plate)
-    return tiles if _counts(tiles) else None
+    leaves = tree_leaves((structure.call.args, dict(structure.call.kwargs)))
+    doubtful = [i for i, v in enumerate(leaves) if isinstance(v, Tensor) and _as_many(v, plate.size)]
+    counts = range(len(doubtful) + 1) if len(doubtful) <= _DOUBTFUL else (0, len(doubtful))
+    for shared in chain.from_iterable(combinations(doubtful, k) for k in counts):
+        tiles = Tiles(structure, evidence, plate, frozenset(shared))
+        if _counts(tiles):
+            return tiles
+    return None
+
+
+def _as_many(value: Tensor, rows: int) -> bool:
+    """Whether a tensor has one leading entry per row."""
+    return value.dim() > 0 and value.shape[0] == rows
 
 
 def _counts(tiles: Tiles) -> bool:
-    """Whether the story follows a selection of rows: its plate has as many."""
+    """Whether the story follows a selection of rows: its plate and its sites have as many."""
     from pyro import poutine
 
     count = 3 if tiles.rows != 3 else 2
     call = tiles.call(torch.zeros(count, dtype=torch.long))
-    with call.room(0), torch.no_grad():
-        run = poutine.trace(call).get_trace()
-    found = {
-        f.size
-        for node in run.nodes.values()
-        for f in node.get("cond_indep_stack", ())
-        if f.name == tiles.plate.name
-    }
-    return found == {count}
+    try:
+        with call.room(0), torch.no_grad():
+            run: Any = poutine.trace(call).get_trace()
+    except (RuntimeError, IndexError, ValueError):  # an argument was cut that all rows share
+        return False
+    frames = [f for node in run.nodes.values() for f in node.get("cond_indep_stack", ())]
+    fits = all(
+        list(run.nodes[n]["value"].shape) == tiles.shape(n, count)
+        for n in tiles.structure.sites
+        if n in run.nodes
+    )
+    return fits and {f.size for f in frames if f.name == tiles.plate.name} == {count}

@@ -85,7 +85,7 @@ def _loop(
     """Step until the schedule ends it, or held-out rows do."""
     if one.rule is None or one.stepper is None:
         return None
-    watch = _watch(one, rows, held)
+    watch = _watch(one, rows, held, summed=not asked.by_samples)
     recent: list[float] = []
     for step, batch in enumerate(rows.epochs(), 1):
         warm = step / asked.warm_up if step < asked.warm_up else None
@@ -103,20 +103,22 @@ def _loop(
     return None if watch is None else one.aside(partial(watch.finish, step))
 
 
-def _watch(one: Restart, rows: Rows, held: Rows | None) -> Watch | None:
+def _watch(one: Restart, rows: Rows, held: Rows | None, *, summed: bool) -> Watch | None:
     if held is None:
         return None
     batch = rows.size or (1 if rows.plate is None else rows.plate.size)
-    return Watch(held, one.objective.evaluate, one.model, list(one.params), batch)
+    return Watch(held, one.objective.evaluate, one.model, list(one.params), batch, summed=summed)
 
 
-def training_notes(fits: Sequence[Trained], best: Trained) -> tuple[str, ...]:
+def training_notes(fits: Sequence[Trained], best: Trained, *, by_samples: bool = False) -> tuple[str, ...]:
     """What the certificate should mention of the training: steps that went wrong, held-out rows."""
     notes = [note for one in fits for note in one.notes]
     if best.held_out is not None:
         rows = best.held_out.rows.plate
+        value = best.held_out.elbo
+        judged = f"loss was least: {-value:.4g}" if by_samples else f"ELBO was best: {value:.4g} nats per row"
         notes.append(
             f"{0 if rows is None else rows.size} rows were held out; the parameters kept are those of step "
-            f"{best.held_out.step}, where their ELBO was best: {best.held_out.elbo:.4g} nats per row."
+            f"{best.held_out.step}, where their {judged}."
         )
     return tuple(notes)

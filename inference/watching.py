@@ -50,15 +50,24 @@ class Watch:
         model: whose batch is set.
         params: what is trained.
         batch: rows of a step of training.
+        summed: whether the loss is a sum over rows, as an ELBO is, and no mean over samples.
     """
 
     def __init__(
-        self, rows: Rows, loss: Callable[[], float], model: Any, params: Sequence[Tensor], batch: int
+        self,
+        rows: Rows,
+        loss: Callable[[], float],
+        model: Any,
+        params: Sequence[Tensor],
+        batch: int,
+        *,
+        summed: bool = True,
     ) -> None:
         self.rows, self.loss, self.model, self.params = rows, loss, model, list(params)
-        self.count = rows.plate.size if rows.plate is not None else 1
+        count = rows.plate.size if rows.plate is not None else 1
+        self.count = count if summed else 1
         # a step goes through its rows about three times, forward and back
-        self.every = max(_OFTEN, math.ceil(_DRAWS * self.count / (3 * _SHARE * batch)))
+        self.every = max(_OFTEN, math.ceil(_DRAWS * count / (3 * _SHARE * batch)))
         self.best: tuple[Tensor, int] | None = None
         self._kept: list[Tensor] = []
         self._risen = 0
@@ -108,7 +117,7 @@ class Watch:
 
     def _evaluate(self) -> Tensor:
         values = []
-        self.model.batch = self.rows.all
+        self.model.batch = self.rows.all.to(self.params[0].device)
         for draw in range(_DRAWS):
             with fixed_noise(draw), RowsOnly(self.rows.all.rows), torch.no_grad():
                 values.append(-self.loss())

@@ -77,7 +77,9 @@ class semi_supervised_vae(PyroModule):
         numbers with Gaussian noise of trained standard deviation.
     alpha
         Weight of the guide's classification term, in nats per nat of log loss of a labelled row; no part
-        of the joint. 0 is the naive M2.
+        of the joint. 0 is the naive M2. It competes with the log density of whole rows, so that it should
+        grow with their size and with the share of rows without a label: with 100 labels among 1,437
+        digits 300 to 1,000 served with 16 grey levels, and 100 with 4.
 
     Examples
     --------
@@ -94,11 +96,11 @@ class semi_supervised_vae(PyroModule):
     def __init__(
         self,
         features: int = 64,
-        latents: int = 8,
-        hidden: int = 128,
+        latents: int = 6,
+        hidden: int = 64,
         classes: int = 10,
         levels: int | None = 16,
-        alpha: float = 50.0,
+        alpha: float = 300.0,
     ) -> None:
         super().__init__()
         self.features, self.latents, self.hidden = features, latents, hidden

@@ -51,8 +51,8 @@ def from_class(
     """Build an autoguide on the conditioned story, from a start of its own where it takes one."""
     options: dict[str, Any] = {}
     if start and "init_loc_fn" in signature(kind).parameters and "init_loc_fn" not in _options(kind):
-        dtype = torch.get_default_dtype()
-        options["init_loc_fn"] = init_to_value(values={n: v.to(dtype) for n, v in start.items()})
+        here, dtype = torch.get_default_device(), torch.get_default_dtype()
+        options["init_loc_fn"] = init_to_value(values={n: v.to(here, dtype) for n, v in start.items()})
     return kind(condition(story), **options).to(torch.get_default_dtype())
 
 

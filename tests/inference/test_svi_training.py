@@ -146,7 +146,8 @@ class NeedsSizes(PyroModule):
         (None, {"guide": NeedsSizes}, r"guide: .*constructed from the story.*NeedsSizes\(story, hidden\)"),
         (None, {"held_out": 1.5}, "held_out: .*share between 0 and 1"),
         (None, {"held_out": {"y": [1.0]}}, "held_out: expected data for x, got y"),
-        (None, {"warm_up": -1}, "warm_up: "),
+        (None, {"warm_up": -1}, "warm_up: expected a number"),
+        (None, {"warm_up": 2}, "warm_up: expected fewer than the 2 steps"),
         (None, {"device": "nowhere"}, "device: expected a device that torch can use"),
         (None, {"optim": lambda params: 3}, "optim: expected the function to return a torch optimizer"),
     ],
@@ -505,6 +506,12 @@ def test_an_adversary_climbs_on_a_copy_of_its_own():
     assert abs(drawn.mean() - data["x"].mean()) < 0.3 and critic.slope.item() == 0.0
 
 
+def shared(n):
+    mu = pyro.sample("mu", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0))
+    with pyro.plate("row", n):
+        pyro.sample("x", dist.Delta(mu.expand(n)))
+
+
 @pytest.mark.parametrize(
     ("story", "loss", "options", "message"),
     [
@@ -513,6 +520,8 @@ def test_an_adversary_climbs_on_a_copy_of_its_own():
         (Pushed, lambda samples, data: 1.0, {}, "loss: expected a function.*got float"),
         (Pushed, lambda samples, data: data["x"].mean(), {"steps": 3}, None),
         (Pushed, moments, {"guide": amortized}, r"loss: .*\(samples, data\).*no guide"),
+        (Pushed, Critic(), {"held_out": 0.2}, "held_out: an adversary's loss"),
+        (shared, moments, {}, "loss: .*all sites in the data plate, got 'mu'"),
     ],
 )
 def test_losses_that_cannot_train(story, loss, options, message):

@@ -102,7 +102,7 @@ def test_the_targets_on_eight_gaussians(name, most):
     story = normalizing_flow if name == "flow" else autoregressive
     x = law.sample_labelled(10_000, seed=1).x
     posterior = fit(
-        partial(story, spread=2.0), {"x": x}, batch_size=256, steps=2000, restarts=1, seed=0, progress=False
+        partial(story, spread=2.0), {"x": x}, batch_size=256, steps=1500, restarts=1, seed=0, progress=False
     )
     fresh = law.sample_labelled(10_000, seed=2).x
     kl = kl_from(law.log_prob(fresh), posterior.log_prob({"x": fresh}))

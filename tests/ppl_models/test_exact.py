@@ -3,6 +3,7 @@
 Where a story's posterior is known only given some of its sites, the module names them in `GIVEN`.
 """
 
+import functools
 import importlib
 import itertools
 import pkgutil
@@ -27,6 +28,7 @@ def module(request):
     return request.param
 
 
+@functools.cache
 def held_fixed(module):
     """Values, from the prior, of the sites without which the rest has no closed form (`GIVEN`)."""
     args, _ = module.EXAMPLE

@@ -10,6 +10,10 @@ from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.mixture import GaussianMixture
 
+from inference.calls import Call
+from inference.density import LogDensity
+from inference.evidence import as_evidence
+from inference.structure import inspect_story
 from ppl_models.distributions.factors import as_trapezoid, below_diagonal, squares, trapezoid
 from ppl_models.factor_analysers import factor_analysers, mode
 from ppl_models.factor_analysis import exact as factors_given
@@ -228,3 +232,12 @@ def test_the_prior_of_a_trapezoid_is_that_of_a_free_loading():
         moments = [(p**power).mean(0) for p in products]
         errors = [(p**power).std(0) / math.sqrt(draws) for p in products]
         assert ((moments[0] - moments[1]).abs() < 4 * torch.hypot(*errors)).all()
+
+
+def test_pca_rows_are_folded_although_z_is_told_after_them(x):
+    """Nothing that was seen depends on z, so a fit needs the rows only through their sums."""
+    args = (ROWS, FEATURES, FACTORS)
+    structure, evidence = inspect_story(Call.bind(probabilistic_pca, args), as_evidence({"x": x}))
+    density = LogDensity(structure, evidence)
+    assert density.folded is not None and density.traced
+    assert density.names == ("mean", "square", "below", "variance")
