@@ -180,7 +180,8 @@ def the_answer(
     passed = [name for name in near if (nearness[name].p_value or 0.0) > 0.05]
     run.text(
         f"Fewest bits: {_order(bits)}. Most digits named: {_order({k: -v for k, v in named.items()})}. "
-        f"Nearest by draws: {_order(near)}. Not told from held-out digits at 5 %: {', '.join(passed) or 'none'}."
+        f"Nearest by draws: {_order(near)}. "
+        f"Not told from held-out digits at 5 %: {', '.join(passed) or 'none'}."
     )
 
 

@@ -74,7 +74,10 @@ class Certificate:
     Where all unknowns belong to rows and a guide reads the rows, ``rows`` says row by row how good it is.
     Trusted then means: of nine rows in ten, the guide's distribution of the latent sites is close enough for
     importance weights to correct it, training ended by itself, and the restarts reached about the same.
-    Trained networks are point estimates, and nothing is said about other values of theirs.
+    Trained networks are point estimates, and nothing is said about other values of theirs. Nor can weights
+    tell of a part of the posterior where the guide never draws, such as the second of two modes: its log
+    p(row) is then too small, by log 2 there. Compare it with ``log_prob`` of a story loaded without its
+    guide, which proposes from the prior.
 
     Attributes:
         trusted: whether every check passed.

@@ -7,8 +7,10 @@ saved.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,13 +18,18 @@ from torch import Tensor
 
 from inference.calls import story_name
 from inference.construct import beside, guide_of, instance
-from inference.local import Local, Programs
+from inference.contraction import row_log_prob
+from inference.local import Local, Programs, training_proposal
 from inference.programs import Baked
 
 if TYPE_CHECKING:
+    from inference.fitted import Fit
     from inference.posterior import Posterior
 
 Tensors = dict[str, Tensor]
+
+_COMPARED = 4  # rows at which a loaded story is compared with the one that was saved
+_DIFFERENCE = 1e-3  # nats, and relative, by which they may differ: single precision on another machine
 
 WITHOUT_GUIDE = (
     "Loaded without its guide: latent sites of new rows are proposed from their prior. Pass guide= to load."
@@ -47,6 +54,7 @@ def pack(posterior: Posterior) -> tuple[dict[str, Any] | None, Tensors]:
     facts: dict[str, Any] = {"restarts": len(pairs), "guide": None if guide is None else guide.__name__}
     if local is not None:
         facts["local"] = {n: v for n, v in vars(local).items() if n != "restarts"}
+        facts["log_joint"] = log_joint(posterior._fit)
     return facts, tensors
 
 
@@ -118,3 +126,37 @@ def _bring(role: str, program: Callable[..., Any], prefix: str, tensors: Mapping
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
     return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+
+
+def log_joint(fit: Fit) -> list[float]:
+    """Log density of the first fitted rows at their first draw, in nats; empty where there is none.
+
+    It tells a story from another one of the same sizes: an option that is no tensor leaves no other trace.
+    """
+    local = fit.local
+    if local is None or local.refusal:
+        return []
+    proposal = training_proposal(local, fit.structure, dict(fit.evidence), local.best)
+    proposal = replace(proposal, assumed=(), summed=(*proposal.assumed, *proposal.summed))
+    tiles, index = proposal.tiles, torch.arange(min(_COMPARED, proposal.tiles.rows))
+    counted = {*fit.evidence, *proposal.summed, *proposal.proposed}
+    with tiles.structure.call.room(0), torch.no_grad():
+        drawn = {n: tiles.place(n, fit.values[n][local.best, 0]) for n in proposal.proposed}
+        run, _ = proposal.run_story(index, {}, tiles.take(drawn, index))
+        return row_log_prob(run, counted, proposal.sized(len(index))).tolist()
+
+
+def require_same(fit: Fit, saved: list[float]) -> None:
+    """Check that a loaded story gives the fitted rows the density that they had when it was saved.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    for before, now in zip(saved, log_joint(fit), strict=False):
+        if math.isfinite(before) and not abs(now - before) <= _DIFFERENCE * (1 + abs(before)):
+            raise ValueError(
+                f"story: expected the one that was fitted, which gave a row and its draw a log density "
+                f"of {before:.6g} nats, got {now:.6g} from {story_name(fit.structure.call.story)}. Its sizes "
+                f"fit, so another option differs, or the program itself: load with "
+                f"functools.partial({story_name(fit.structure.call.story)}, ...) as it was fitted."
+            )

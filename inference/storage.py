@@ -27,7 +27,7 @@ from inference.evidence import Evidence
 from inference.fitted import Fit
 from inference.guides.gaussian import Gaussian
 from inference.programs import FittedGuide
-from inference.states import WITHOUT_GUIDE, pack, unpack
+from inference.states import WITHOUT_GUIDE, pack, require_same, unpack
 from inference.structure import inspect_story
 
 if TYPE_CHECKING:
@@ -172,8 +172,9 @@ def load(
             story in its module. Without any, such sites of new rows are proposed from their prior.
 
     Raises:
-        ValueError: if the folder is no saved posterior, the story does not have its sites, or a parameter of
-            the story or the guide has another shape than was saved; it names the parameter.
+        ValueError: if the folder is no saved posterior, the story does not have its sites, a parameter of
+            the story or the guide has another shape than was saved (it names the parameter), or the story
+            gives fitted rows another density than it did.
 
     Example:
         >>> import pyro, torch, tempfile, os
@@ -217,6 +218,7 @@ def load(
         structure, checked, tuple(page["unknown"]), groups["sample_stats"], draws,
         prior_draws=page["prior_draws"], seed=page["seed"], local=local,
     )  # fmt: skip
+    require_same(fit, (page.get("programs") or {}).get("log_joint", []))
     certificate = Certificate.of_dict(page["certificate"])
     family: Gaussian | FittedGuide | None = None
     if "guide/loc" in tensors:

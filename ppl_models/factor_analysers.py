@@ -6,7 +6,7 @@ Story
     factors along its directions, and noise of its own in every feature. Features x factors numbers
     describe a shape for which a full covariance (``gaussian_classes``) needs features^2 / 2. The
     factors are integrated out, so that p(x | y) stands in the story in closed form, and y can be inverted
-    or summed out exactly. With ``classes=1`` it is factor analysis.
+    or summed out exactly. With ``classes=1``, every y 0, it is factor analysis.
 
 Joint
     p(weights) p(mean) p(loading) p(variance) prod_i p(y_i | weights) p(x_i | y_i, mean, loading, variance)

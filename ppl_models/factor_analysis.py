@@ -6,7 +6,7 @@ Story
     noise with a variance of its own. Given the factors, features are independent: what they share, the
     factors explain. Here z is a site of the story and comes first, so x given z can be asked, and parts of
     a row may be missing. The price is rows x factors more unknowns in a fit: for many rows ask
-    ``factor_analysers(classes=1)`` or ``probabilistic_pca``, which integrate z out.
+    ``factor_analysers`` with one class or ``probabilistic_pca``, which integrate z out.
 
 Joint
     p(mean) p(loading) p(variance) prod_i p(z_i) p(x_i | z_i, mean, loading, variance)

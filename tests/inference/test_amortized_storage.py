@@ -54,6 +54,18 @@ class guide(PyroModule):  # noqa: N801
             pyro.sample("z", dist.Normal(mean, log_stddev.exp()).to_event(1))
 
 
+class scaled(PyroModule):  # noqa: N801
+    """A story with an option that is no tensor."""
+
+    def __init__(self, stddev):
+        super().__init__()
+        self.stddev, self.mean = stddev, torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, n):
+        with pyro.plate("row", n, dim=-1):
+            pyro.sample("x", dist.Normal(self.mean, self.stddev).to_event(1))
+
+
 X = torch.randn(30, 3, generator=torch.Generator().manual_seed(0)) * 2
 Y = (X[:, 0] > 0).long()
 
@@ -114,6 +126,15 @@ def test_another_architecture_is_refused(folder):
         load(folder, Other)
     with pytest.raises(ValueError, match="expected the module whose networks were saved"):
         load(folder, lambda n: None)
+
+
+def test_another_option_of_the_same_sizes_is_refused(tmp_path):
+    fitted = fit(partial(scaled, 3.0), {"x": X[:, :1]}, steps=60, restarts=1, draws=20)
+    fitted.save(tmp_path / "scaled")
+    again = load(tmp_path / "scaled", partial(scaled, 3.0))
+    torch.testing.assert_close(again.log_prob({"x": X[:5, :1]}), fitted.log_prob({"x": X[:5, :1]}))
+    with pytest.raises(ValueError, match="another option differs"):
+        load(tmp_path / "scaled", partial(scaled, 1.0))
 
 
 def test_without_its_guide_latent_sites_are_proposed_from_the_prior(posterior, folder):
