@@ -96,7 +96,8 @@ def fitted(run: Run, guide: str, correlation: float) -> Fitted:
     log_evidence = MultivariateNormal(torch.zeros(len(Y)), covariance).log_prob(Y.float())
     return Fitted(
         guide, correlation, posterior, float(covariance_of(posterior)[0, 0].sqrt() / true_sd),
-        float(posterior.draws["first"].std() / true_sd), float(log_evidence) - (posterior.certificate.elbo or math.nan),
+        float(posterior.draws["first"].std() / true_sd),
+        float(log_evidence) - (posterior.certificate.elbo or math.nan),
     )  # fmt: skip
 
 

@@ -144,7 +144,8 @@ def find(run: Run, task: Task) -> Found:
     }
     posterior = fit(
         partial(linear_vae, features=task.x.shape[1], latents=task.factors), {"x": task.x},
-        optim=PyroLRScheduler(torch.optim.lr_scheduler.OneCycleLR, rate), steps=steps, batch_size=250, restarts=1, draws=20, seed=run.seed,
+        optim=PyroLRScheduler(torch.optim.lr_scheduler.OneCycleLR, rate), steps=steps, batch_size=250,
+        restarts=1, draws=20, seed=run.seed,
     )  # fmt: skip
     known = maximum(task.x, task.factors)
     story, x = posterior.story, task.x.double()

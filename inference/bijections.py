@@ -83,6 +83,9 @@ def _side(length: int) -> int:
     return (math.isqrt(8 * length + 1) - 1) // 2
 
 
+_MIXTURE: Any = getattr(constraints, "MixtureSameFamilyConstraint", ())  # absent in some versions of torch
+
+
 def bijection(support: Any) -> Transform:
     """Return the bijection from unconstrained space onto a support.
 
@@ -96,6 +99,8 @@ def bijection(support: Any) -> Transform:
     """
     if isinstance(support, type(constraints.independent(constraints.real, 1))):
         return IndependentTransform(bijection(support.base_constraint), support.reinterpreted_batch_ndims)
+    if isinstance(support, _MIXTURE):  # no transform is registered for it; its components' support is its own
+        return bijection(support.base_constraint)
     if isinstance(support, type(constraints.lower_cholesky)):
         return CholeskyFactor()
     if isinstance(support, type(constraints.positive_definite) | type(constraints.positive_semidefinite)):

@@ -76,8 +76,8 @@ class Certificate:
     importance weights to correct it, training ended by itself, and the restarts reached about the same.
     Trained networks are point estimates, and nothing is said about other values of theirs. Nor can weights
     tell of a part of the posterior where the guide never draws, such as the second of two modes: its log
-    p(row) is then too small, by log 2 there. Compare it with ``log_prob`` of a story loaded without its
-    guide, which proposes from the prior.
+    p(row) is then too small, by log 2 there. Draws from the prior are asked about that, where
+    a row has at most 6 latent numbers (``inference/overlooked.py``); with more of them, nothing can tell.
 
     Attributes:
         trusted: whether every check passed.

@@ -21,6 +21,7 @@ from inference.certificate import Certificate, RowCheck
 from inference.evidence import Evidence
 from inference.fitted import Fit
 from inference.local import Local, Programs, affordable, training_proposal, with_story
+from inference.overlooked import overlooked
 from inference.posterior import Posterior
 from inference.programs import Baked, FittedGuide, signature
 from inference.proposals import dimension
@@ -134,6 +135,9 @@ def certified(found: Found, local: Local, history: list[Any], seed: int) -> Post
         notes.append("There is a single restart: another might have reached a better optimum.")
     spread = _spread(found, local, checks, seed)
     reasons = [*found.reasons, *_reasons(found, checks, held_out, spread)]
+    if local.guide is not None:
+        missed = overlooked(fit, local, seed)
+        reasons += [missed] if missed else []
     local = replace(local, resampled=local.resampled and not reasons)
     rows = checks[best]
     certificate = Certificate(

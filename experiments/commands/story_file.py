@@ -138,7 +138,9 @@ def _find(module: ModuleType, name: str, source: str) -> Callable[..., Any]:
         raise InputError(f"{source} has no story {name}; {hint}")
     story = getattr(module, name)
     if inspect.isclass(story) and not issubclass(story, torch.nn.Module):
-        raise InputError(f"{source}:{name} is a class, but no PyroModule; a story is a function or a PyroModule")
+        raise InputError(
+            f"{source}:{name} is a class, but no PyroModule; a story is a function or a PyroModule"
+        )
     if not callable(story):
         raise InputError(f"{source}:{name} is not a story: it is of type {type(story).__name__}")
     found: Callable[..., Any] = story
@@ -160,8 +162,8 @@ def _constructed(story: Any, where: str) -> Callable[..., Any]:
             return made
     except Exception as error:
         raise InputError(
-            f"{where}: {story.__name__}() cannot be constructed without arguments: {first_line(error)}. Name an "
-            f"instance, made as story = {story.__name__}(...)"
+            f"{where}: {story.__name__}() cannot be constructed without arguments: {first_line(error)}. Name "
+            f"an instance, made as story = {story.__name__}(...)"
         ) from error
 
 

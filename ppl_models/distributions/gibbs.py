@@ -14,7 +14,6 @@ from ppl_models.networks.annealing import anneal, langevin, noise
 from ppl_models.networks.mlp import beside, mlp, one_hot
 from ppl_models.networks.waves import Waves
 
-
 _WIDER = 2.5
 
 

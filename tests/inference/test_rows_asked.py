@@ -111,3 +111,22 @@ def test_a_graph_that_holds_numbers_of_one_batch_is_given_up():
     traced, first = TracedStep(run, [slope]), batch(1.0)
     assert traced(first, None) is not None and traced(first, None) is not None
     assert traced(batch(3.0), None) is None and "differs from plain Pyro" in traced.refused
+
+
+def test_a_held_out_loss_on_samples_is_no_elbo_and_not_shared_out_among_rows():
+    def loss(samples, data):
+        return 50 + (samples["x"].mean() - data["x"].mean()).square()
+
+    class Push(PyroModule):
+        def __init__(self):
+            super().__init__()
+            self.mean = torch.nn.Parameter(torch.tensor([3.0]))
+
+        def forward(self, n):
+            with pyro.plate("row", n, dim=-1):
+                noise = pyro.sample("e", dist.Normal(0.0, 0.1).expand([1]).to_event(1))
+                pyro.sample("x", dist.Delta(self.mean + noise).to_event(1))
+
+    fitted = fit(Push(), {"x": X}, loss=loss, held_out=0.25, restarts=1, steps=60)
+    (note,) = [n for n in fitted.certificate.notes if "held out" in n]
+    assert "nats" not in note and float(note.rsplit(" ", 1)[1].rstrip(".")) >= 50

@@ -268,6 +268,20 @@ def test_draws_are_chosen_by_the_weights_of_their_own_label():
         assert abs(variance - expected) < 4 * expected * math.sqrt(1.5 * 2 / 4000)
 
 
+def test_a_low_energy_where_the_base_is_thin_is_seen():
+    """A spot four standard deviations out: log Z by quadrature, within an error that is small."""
+    energy = Energy(2, 0, 4, 1, 0.0, 1.0, 1024, 1, waves=0).double().eval()
+    centre = torch.tensor([3.2, 2.4], dtype=torch.float64)
+    energy.forward = lambda u, context: -11 * (-(u - centre).square().sum(-1) / 1.28).exp()
+    u, area = grid()
+    base = -0.5 * u.square().sum(-1) - math.log(2 * math.pi)
+    expected = ((base - energy.forward(u, None)).logsumexp(0) + math.log(area)).item()
+    value, stderr = energy.weigh()
+    assert expected > 0.3  # the spot matters
+    assert stderr.item() < 0.03
+    assert abs(value.item() - expected) < 4 * stderr.item() + 1e-3
+
+
 def test_an_energy_learns_from_fresh_particles_and_answers_with_the_same():
     one = law(energy_based(hidden=8, particles=64))
     x = torch.randn(3, 2)
