@@ -142,7 +142,7 @@ def picture(learned: list[Learned]) -> Any:
                 torch.nn.functional.pad(drawn, (0, 1, 0, 1), value=0.5).permute(0, 2, 1, 3).reshape(30, 50)
             )
             axis = figure.add_subplot(grid[i, 1])
-            axis.imshow(sheet, cmap="Greys", vmin=0, vmax=1)
+            axis.imshow(sheet.numpy(), cmap="Greys", vmin=0, vmax=1)
             axis.set(xticks=[], yticks=[], title="drawn from the network")
             axis.spines[:].set_visible(False)
     return figure

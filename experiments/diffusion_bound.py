@@ -106,7 +106,8 @@ def gap(story: Any, rows: int, seed: int) -> Estimate:
     story = story.double().requires_grad_(False)
     own = guide(story)
     values = []
-    with torch.random.fork_rng(devices=[]), pyro.validation_enabled(False):
+    store = pyro.get_param_store().scope()
+    with torch.random.fork_rng(devices=[]), pyro.validation_enabled(False), store:
         torch.manual_seed(seed)
         truth = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), STDDEV)
         size = min(rows, 200_000 // story.steps)

@@ -182,7 +182,7 @@ def compare(run: Run, answers: list[Answers], splits: list[int]) -> None:
     run.published(f"share wrong, {M2}", measured.value, 0.1197, error=measured.error, source=PAPER)
 
 
-def gain(run: Run, name: str, answers: list[Answers]) -> None:
+def gain(run: Run, name: str, answers: list[Answers]) -> Estimate:
     """Claim that the network alone is wrong more often than an answer of M2, paired by split."""
     less = mean_and_error(torch.tensor([one.wrong(ALONE) - one.wrong(name) for one in answers]))
     run.metric(f"share wrong, network alone minus {name}, paired by split", *less)
@@ -196,6 +196,7 @@ def gain(run: Run, name: str, answers: list[Answers]) -> None:
         less.value / less.error if less.error else 0.0, 2.0, relation="at least",
         source="twice its standard error",
     )  # fmt: skip
+    return less
 
 
 def percent(share: Estimate) -> str:
