@@ -59,7 +59,7 @@ class autoregressive(PyroModule):
         location, spread: where real features lie, roughly, in their unit.
 
     Example:
-        >>> with torch.random.fork_rng():
+        >>> with torch.random.fork_rng(), pyro.get_param_store().scope():
         ...     _ = torch.manual_seed(0)
         ...     autoregressive(features=16, levels=2)(5).shape
         torch.Size([5, 16])

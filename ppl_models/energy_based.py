@@ -62,7 +62,7 @@ class energy_based(PyroModule):
         waves: fixed sines and cosines that the network sees beside the row, so that it can tell fine detail.
 
     Example:
-        >>> with torch.random.fork_rng():
+        >>> with torch.random.fork_rng(), pyro.get_param_store().scope():
         ...     _ = torch.manual_seed(0)
         ...     energy_based(features=2, spread=2.5, particles=64)(5).shape
         torch.Size([5, 2])

@@ -61,7 +61,7 @@ class mmd_generator(PyroModule):
         location, spread: where x lies, roughly: the network speaks in that unit.
 
     Example:
-        >>> with torch.random.fork_rng():
+        >>> with torch.random.fork_rng(), pyro.get_param_store().scope():
         ...     _ = torch.manual_seed(0)
         ...     mmd_generator(features=3, spread=2.5)(5).shape
         torch.Size([5, 3])

@@ -95,7 +95,7 @@ class normalizing_flow(PyroModule):
         ValueError: for fewer than two features, of which a coupling needs one to keep and one to move.
 
     Example:
-        >>> with torch.random.fork_rng():
+        >>> with torch.random.fork_rng(), pyro.get_param_store().scope():
         ...     _ = torch.manual_seed(0)
         ...     normalizing_flow(features=3, spread=2.5)(5).shape
         torch.Size([5, 3])
