@@ -43,7 +43,7 @@ from experiments.compare.result import Estimate, mean_and_error
 from experiments.report import Run, launch
 from experiments.report.launch import positive
 from experiments.truth.binomial_pixels import log_joint, predictive_log_joint
-from experiments.truth.digits import LEVELS, Digits, Images, load, lower_half, no_digits
+from experiments.truth.digits import LEVELS, Digits, Images, few, load, lower_half, no_digits
 from inference import fit, prior
 from ppl_models.binomial_pixels import binomial_pixels, exact
 
@@ -69,7 +69,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def main(run: Run) -> None:
     """Truth, fit, compare, report."""
-    digits = few(load(seed=run.seed)) if run.smoke else load(seed=run.seed)
+    digits = few(load(seed=run.seed), 25, 8) if run.smoke else load(seed=run.seed)
     data = {"x": digits.train.x, "y": digits.train.y}
     run.story(binomial_pixels, JOINT)
     posterior = fit(binomial_pixels, data, seed=run.seed, **effort(run))
@@ -84,15 +84,6 @@ def main(run: Run) -> None:
     estimated_against_exact(run, digits, posterior, truth, density)
     estimated_against_true(run, digits, posterior, truth)
     run.posterior("digits", posterior)
-
-
-def few(digits: Digits) -> Digits:
-    """Keep as many of every digit as a smoke run can use."""
-    kept = []
-    for (x, y), rows in zip(digits, (25, 8), strict=True):
-        first = torch.cat([(y == digit).nonzero()[:rows, 0] for digit in range(DIGITS)])
-        kept.append(Images(x[first], y[first]))
-    return Digits(*kept)
 
 
 def effort(run: Run) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from experiments.compare.classification import accuracy, correct, scores
 from experiments.compare.result import Estimate, mean_and_error
 from experiments.report import Run, launch
 from experiments.report.launch import positive
-from experiments.truth.digits import LEVELS, Digits, Images, load
+from experiments.truth.digits import LEVELS, Digits, Images, few, load
 from inference import fit
 from ppl_models.semi_supervised_vae import semi_supervised_vae
 
@@ -87,7 +87,7 @@ def main(run: Run) -> None:
 
 def answer(run: Run, seed: int) -> Answers:
     """One random split: hide the labels of all but a few training digits, fit both, ask both."""
-    digits = coarse(few(load(seed)) if run.smoke else load(seed))
+    digits = coarse(few(load(seed), 12, 4) if run.smoke else load(seed))
     labelled = chosen(digits.train.y, FOLDS if run.smoke else run.options.labels, seed)
     ink = Images(digits.train.x / COARSE, digits.train.y)  # 0 .. 1: what the guide hands its networks, too
     known = Images(ink.x[labelled], ink.y[labelled])
@@ -111,15 +111,6 @@ def coarse(digits: Digits) -> Digits:
     together. As 16 independent drops they would make the story far too sure of each image's class.
     """
     return Digits(*(Images((x * COARSE / LEVELS).round(), y) for x, y in digits))
-
-
-def few(digits: Digits) -> Digits:
-    """Keep as many of every digit as a smoke run can use."""
-    kept = []
-    for (x, y), rows in zip(digits, (12, 4), strict=True):
-        first = torch.cat([(y == digit).nonzero()[:rows, 0] for digit in range(DIGITS)])
-        kept.append(Images(x[first], y[first]))
-    return Digits(*kept)
 
 
 def chosen(y: Tensor, each: int, seed: int) -> Tensor:

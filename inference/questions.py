@@ -75,12 +75,7 @@ class Question:
         sites = self.structure.sites
         simulated = [n for n in self.simulated if self.rows is None or sites[n].within(self.rows)]
         involved = [n for n in [*self.counted, *simulated, *names] if n not in without]
-        plates: list[Plate] | None = None
-        for name in involved:
-            own = {p.name for p in self.structure.sites[name].plates}
-            site_plates = list(self.structure.sites[name].plates)
-            plates = site_plates if plates is None else [p for p in plates if p.name in own]
-        return plates or []
+        return self.structure.shared_plates(involved)
 
     def known(self, particle: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Values of the known sites for one draw."""

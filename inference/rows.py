@@ -18,7 +18,7 @@ from inference.local import POOL, assumable, conditioned, training_proposal
 from inference.plan import reaches_outside
 from inference.psis import MINIMUM_DRAWS, pareto_smooth_rows
 from inference.questions import about, require_sites
-from inference.structure import Plate, Structure
+from inference.structure import Structure
 from inference.tiles import Tiles, tiles_of
 
 _MOST = 1024  # draws of a row that a sample is chosen from
@@ -88,21 +88,13 @@ def _roles(fit: Fit, tiles: Tiles, assume: Collection[str], assume_all: bool) ->
     if not all(assumable(sites[n]) for n in told) or not set(assume) <= set(told):
         return None
     dropped = tuple(n for n in sites if n not in relevant and n not in evidence)
-    plates = [tiles.plate] if assume_all else _shared(structure, [*evidence, *discrete, *hidden], tiles.plate)
+    shared = [] if assume_all else structure.shared_plates([*evidence, *discrete, *hidden])
+    plates = shared or [tiles.plate]
     return Proposal(
         tiles, local.guide if guided else None, tuple(hidden), tuple(told),
         tuple(n for n in discrete if n not in told), dropped, local.read, tuple(plates),
         local.masked,
     )  # fmt: skip
-
-
-def _shared(structure: Structure, names: Sequence[str], rows: Plate) -> list[Plate]:
-    """The plates that all named sites share, outermost first."""
-    shared = [p for n in names[:1] for p in structure.sites[n].plates]
-    for name in names[1:]:
-        own = {p.name for p in structure.sites[name].plates}
-        shared = [p for p in shared if p.name in own]
-    return shared or [rows]
 
 
 def blocks(proposal: Proposal, draws: int) -> Iterator[Tensor]:

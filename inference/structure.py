@@ -106,17 +106,21 @@ class Structure:
         """The sites whose density depends directly on the named one."""
         return {n for n, s in self.sites.items() if name in s.parents and n != name}
 
-    def row_plate(self, names: Iterable[str]) -> Plate | None:
-        """The data plate: the outermost plate that all the named sites share.
-
-        Rows are the leading axis of data, so among shared plates the outermost one counts them.
-        """
+    def shared_plates(self, names: Iterable[str]) -> list[Plate]:
+        """The plates that all the named sites share, outermost first; none without names."""
         shared: list[Plate] | None = None
         for name in names:
             plates = self.sites[name].plates
             own = {p.name for p in plates}
             shared = list(plates) if shared is None else [p for p in shared if p.name in own]
-        return shared[0] if shared else None
+        return shared or []
+
+    def row_plate(self, names: Iterable[str]) -> Plate | None:
+        """The data plate: the outermost plate that all the named sites share.
+
+        Rows are the leading axis of data, so among shared plates the outermost one counts them.
+        """
+        return next(iter(self.shared_plates(names)), None)
 
     def leaves(self) -> list[str]:
         """Sample sites on which nothing depends: what the story is about when nothing was seen."""
