@@ -137,10 +137,10 @@ class LogDensity:
                 again = self._point(fresh[0], self.data)
             if again != plain[0] and not again.isnan():
                 self.flaw = _RANDOM
-            self._cost = self._largest(self._run(fresh[0], self.data)[0])
+            self.cost = self._largest(self._run(fresh[0], self.data)[0])
         if self.folded is not None and self._adopt(self._folded_point, self.folded.inputs, fresh, plain):
             with isolated(0):
-                self._cost = self._largest(self._run_folded(fresh[0], self.folded.inputs)[0])
+                self.cost = self._largest(self._run_folded(fresh[0], self.folded.inputs)[0])
             self.note = ""
             return
         self.folded, self.note = None, ""
@@ -211,7 +211,7 @@ class LogDensity:
         return value, grad
 
     def _chunk(self) -> int:
-        return max(1, min(4096, _MEMORY // max(1, self._cost)))
+        return max(1, min(4096, _MEMORY // max(1, self.cost)))
 
     def _batch(self, z: Tensor) -> Any:
         """The batched gradient; traced once more for a batch size that is used over and over."""
@@ -263,7 +263,7 @@ class LogDensity:
             return values
 
         with isolated(0):
-            return Batched(one, self._cost)(z)
+            return Batched(one, self.cost)(z)
 
 
 def _gradient(graph: Any) -> Any:

@@ -7,15 +7,15 @@ posterior that carries the verdict.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import torch
 
-from inference import options, svi
+from inference import ladder, options, svi
 from inference.asked import Asked
 from inference.calls import Call
 from inference.certificate import Certificate, missed_mode, verdict
@@ -23,16 +23,19 @@ from inference.construct import beside, instance, maker
 from inference.density import LogDensity
 from inference.evidence import Evidence, as_evidence
 from inference.fitted import Fit
-from inference.guides import full_rank, mean_field, rungs
+from inference.guides import full_rank
 from inference.guides.gaussian import Gaussian
+from inference.guides.mixture import Mixture
+from inference.guides.start import climbs
 from inference.isolation import one_thread
 from inference.losses import on_samples
 from inference.modes import MISSED, missed_mass
 from inference.posterior import Posterior
+from inference.problems import Replicates
 from inference.programs import FittedGuide
 from inference.progress import Progress
 from inference.structure import Structure, inspect_rows
-from inference.weighing import Replicate, check
+from inference.weighing import Replicate
 
 
 def fit(
@@ -135,22 +138,21 @@ def fit(
     density = LogDensity(structure, evidence)
     if density.size == 0:
         return _nothing_unknown(density, time.perf_counter() - began)
-    rung = _rung(guide, density)
-    with one_thread():
-        guides, replicates, history = _restarts(density, rung, restarts, draws, steps, seed, progress)
+    generators = [torch.Generator().manual_seed(_mix(seed, restart)) for restart in (*range(restarts), -2)]
+    with one_thread(), Progress(restarts, progress) as bar:
+        climbed = ladder.run(density, str(guide), generators, draws, steps, bar.step)
     certificate = verdict(
-        replicates,
-        rung=rung.NAME,
-        converged=[g.converged for g in guides],
+        climbed.replicates,
+        rung=climbed.rung,
+        converged=climbed.converged,
         gradient_calls=density.gradient_calls,
         seconds=time.perf_counter() - began,
         flaws=[density.flaw] if density.flaw else [],
         notes=[f"{density.note}; plain Pyro was used, draw by draw." for _ in [0] if density.note],
     )
-    if certificate.trusted:
-        certificate = _challenge(certificate, density, [g.guide for g in guides], seed)
-    best = max(guides, key=lambda g: g.elbo)
-    return _posterior(density, replicates, certificate, best.guide, history)
+    if certificate.trusted and climbed.missed > MISSED:
+        certificate = replace(certificate, trusted=False, reasons=(missed_mode(climbed.missed),))
+    return _posterior(density, climbed.replicates, certificate, climbed.best, bar.history)
 
 
 def _by_svi(
@@ -224,34 +226,21 @@ def prior(
     return Posterior(Fit.of_prior(structure, draws, seed), certificate, None, [])
 
 
-def _restarts(
-    density: LogDensity,
-    rung: ModuleType,
-    restarts: int,
-    draws: int,
-    steps: int | None,
-    seed: int,
-    progress: bool | None,
-) -> tuple[list[Any], list[Replicate], list[tuple[str, int, float]]]:
-    """Run the rung from independent starts and check each result."""
-    guides, replicates = [], []
-    with Progress(restarts, progress) as bar:
-        for restart in range(restarts):
-            generator = torch.Generator().manual_seed(_mix(seed, restart))
-            fitted = rung.fit(density, generator, bar.step, steps)
-            guides.append(fitted)
-            replicates.append(check(density, fitted.guide, fitted.elbo, draws, generator))
-            bar.restart_done()
-    return guides, replicates, bar.history
-
-
 def _challenge(
     certificate: Certificate, density: LogDensity, guides: list[Gaussian], seed: int
 ) -> Certificate:
-    """Withdraw trust if fresh starts find a mode that the restarts missed."""
+    """Withdraw trust if fresh starts find a mode that the restarts of SVI missed."""
+    if density.size > full_rank.LARGEST:
+        return certificate
     generator = torch.Generator().manual_seed(_mix(seed, -2))
+    one = Replicates(density, 1)
     with one_thread():
-        share = missed_mass(density, guides, certificate.log_evidence or 0.0, generator)
+        mixture = Mixture.of_parts(
+            Gaussian.stack(guides)[None], torch.zeros(1, len(guides)).double() - math.log(len(guides))
+        )
+        share = missed_mass(
+            one, mixture, certificate.log_evidence or 0.0, climbs(one, [generator]), generator
+        )
     if share <= MISSED:
         return certificate
     return replace(certificate, trusted=False, reasons=(missed_mode(share),))
@@ -262,25 +251,11 @@ def _mix(seed: int, restart: int) -> int:
     return ((seed * 1_000_003 + restart + 1) * 0x9E3779B97F4A7C15) % 2**63
 
 
-def _rung(guide: str | Callable[..., Any], density: LogDensity) -> ModuleType:
-    if guide == "auto":
-        return full_rank if density.size <= full_rank.LARGEST else mean_field
-    known = rungs()
-    if guide not in known:
-        raise ValueError(f"guide: expected 'auto' or one of {', '.join(sorted(known))}, got {guide!r}.")
-    if guide != mean_field.NAME and density.size > full_rank.LARGEST:
-        raise ValueError(
-            f"guide: {guide!r} holds a dense covariance of {density.size} unknowns, expected at most "
-            f"{full_rank.LARGEST}. Use guide='mean_field'."
-        )
-    return known[str(guide)]
-
-
 def _posterior(
     density: LogDensity,
     replicates: list[Replicate],
     certificate: Certificate,
-    guide: Gaussian | FittedGuide | None,
+    guide: Gaussian | Mixture | FittedGuide | None,
     history: list[tuple[str, int, float]],
 ) -> Posterior:
     flat = density.constrain(torch.cat([r.z for r in replicates]))

@@ -1,61 +1,158 @@
-"""Look for modes that no restart found.
+"""Modes: those that a restart's own climbs found are mixed, those that no restart covers are counted.
 
 Importance weights cannot see what no draw has reached: with half of the mass in a mode ten standard
-deviations away, k-hat of the other half is excellent. So a fit that would be trusted is challenged once
-more: fresh overdispersed starts climb to modes of their own, and the mass around each is estimated by
-importance sampling from its Laplace approximation, counting only points that the guides do not cover.
+deviations away, k-hat of the other half is excellent. So every end of every climb is compared with the
+fitted guides. An end that its own restart's guide does not cover becomes a component of that restart's
+mixture; after the fit, the mass around ends that no guide covers is estimated by importance sampling from
+a Student t around them, counting only points that are not covered.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from inference.density import LogDensity
-from inference.guides.full_rank import LARGEST
+from inference.guides import full_rank
 from inference.guides.gaussian import Gaussian
-from inference.guides.start import laplace, mode, overdispersed
+from inference.guides.lbfgs import Climb
+from inference.guides.mixture import Mixture
+from inference.guides.natural import Fitted, Report
+from inference.guides.start import laplace
+from inference.problems import Problems
 
-_STARTS = 8  # of two equal modes, four restarts and eight starts miss one with chance 2^-11
-_DRAWS = 512
-_COVERED = math.log(100.0)  # a point is covered if the guides give it a hundredth of its density
+COVERED = math.log(100.0)  # a point is covered if the guide gives it a hundredth of its density
 MISSED = 0.01  # share of the posterior's mass in a missed mode that is not tolerated
+_NEGLIGIBLE = math.log(1e-4)  # share of the mass below which a mode is not worth a component
+_MOST = 8  # components of one restart's mixture
+_ON_THE_WAY = 16  # points between two places
+_DIP = 1.0  # nats below both ends that make two modes of them
+_SAME = 1.0  # nats of symmetrized KL below which two fits are of one mode
+_DRAWS = 512
+_CANDIDATES = 8  # ends looked at closely, after the fit
+
+
+def mixed(
+    problems: Problems, fitted: Fitted, climbed: Climb, generators: list[torch.Generator], report: Report
+) -> Mixture:
+    """Give every restart a component for each mode that its own climbs found.
+
+    Args:
+        problems: the restarts.
+        fitted: a Gaussian for each, from its best start.
+        climbed: the ends of its climbs.
+        generators: of the fixed draws of further fits.
+        report: called with (rung, step, elbo).
+    """
+    parts = [[fitted.guide[p]] for p in range(problems.count)]
+    masses = [[float(e)] for e in fitted.elbo]
+    open_ends = torch.isfinite(climbed.values)
+    for _ in range(_MOST - 1):
+        mixture = _mixture(parts, masses)
+        density = climbed.values - torch.tensor([_log_sum(m) for m in masses])[:, None]
+        open_ends &= mixture.log_prob(climbed.points) < density - COVERED
+        which = open_ends.any(1).nonzero().squeeze(-1)
+        if not len(which):
+            break
+        pick = torch.where(open_ends, climbed.values, -torch.inf)[which].argmax(1)
+        open_ends[which, pick] = False
+        apart = _barrier(problems, climbed, mixture, which, pick)
+        which, pick = which[apart], pick[apart]
+        if not len(which):
+            continue
+        local = laplace(problems, climbed.points[which, pick], which)
+        mass = climbed.values[which, pick] + local.log_det + 0.5 * local.size * math.log(2 * math.pi)
+        worth = mass - torch.tensor([_log_sum(masses[p]) for p in which.tolist()]) > _NEGLIGIBLE
+        if not bool(worth.any()):
+            continue
+        which, local = which[worth], local[worth]
+        subset = [generators[p] for p in which.tolist()]
+        found = full_rank.around(problems, local, subset, which, report)
+        for i, p in enumerate(which.tolist()):
+            new, elbo = found.guide[i], float(found.elbo[i])
+            apart = all(_divergence(new, old) > _SAME for old in parts[p])
+            if apart and math.isfinite(elbo) and elbo - _log_sum(masses[p]) > _NEGLIGIBLE:
+                parts[p].append(new)
+                masses[p].append(elbo)
+    mixture = _mixture(parts, masses)
+    return Mixture.single(fitted.guide, fitted.exact) if mixture.log_weight.shape[1] == 1 else mixture
+
+
+def _barrier(problems: Problems, climbed: Climb, mixture: Mixture, which: Tensor, pick: Tensor) -> Tensor:
+    """Whether the density dips on the way from an end to every component: else it is of the same mode."""
+    end, value = climbed.points[which, pick], climbed.values[which, pick]
+    loc = mixture.parts.loc[which]  # (problems, components, size)
+    steps = torch.linspace(0, 1, _ON_THE_WAY, dtype=torch.float64)[:, None]
+    way = end[:, None, None] + steps * (loc - end[:, None])[:, :, None]
+    log_p = problems.log_prob(way.flatten(1, 2), which).reshape(*way.shape[:3])
+    lower = torch.minimum(value[:, None], log_p[..., -1])
+    dips = log_p.nan_to_num(-torch.inf).amin(-1) < lower - _DIP
+    return (dips | ~torch.isfinite(mixture.log_weight[which])).all(1)
+
+
+def _mixture(parts: list[list[Gaussian]], masses: list[list[float]]) -> Mixture:
+    most = max(len(p) for p in parts)
+    padded = [Gaussian.stack(p + [p[0]] * (most - len(p))) for p in parts]
+    weights = torch.tensor([m + [-math.inf] * (most - len(m)) for m in masses], dtype=torch.float64)
+    if most == 1:
+        weights = torch.zeros_like(weights)
+    return Mixture.of_parts(Gaussian.stack(padded), weights - weights.logsumexp(1, keepdim=True))
+
+
+def _log_sum(masses: list[float]) -> float:
+    return float(torch.tensor(masses, dtype=torch.float64).logsumexp(0))
+
+
+def _divergence(a: Gaussian, b: Gaussian) -> float:
+    """Symmetrized KL divergence of two dense Gaussians, in nats."""
+    forth = torch.linalg.solve_triangular(a.scale, b.scale, upper=False)
+    back = torch.linalg.solve_triangular(b.scale, a.scale, upper=False)
+    shift = (b.loc - a.loc)[:, None]
+    moved = sum(
+        float(torch.linalg.solve_triangular(g.scale, shift, upper=False).square().sum()) for g in (a, b)
+    )
+    return (float(forth.square().sum() + back.square().sum()) - 2 * a.size + moved) / 4
 
 
 def missed_mass(
-    density: LogDensity, guides: Sequence[Gaussian], log_evidence: float, generator: torch.Generator
+    problems: Problems, mixture: Mixture, log_evidence: float, climbed: Climb, generator: torch.Generator
 ) -> float:
     """Estimate the largest share of posterior mass in one mode that the guides do not cover.
 
     Args:
-        density: the target.
-        guides: of all restarts; a point is covered if their mixture covers it.
+        problems: the restarts of one fit.
+        mixture: their guides; a point is covered if all of them together cover it.
         log_evidence: as the restarts estimated it, in nats.
-        generator: of the starts and draws.
+        climbed: the ends of their climbs, and of fresh ones.
+        generator: of the draws.
 
     Returns:
         Between 0 and 1, relative to the mass found and missed together.
     """
-    if density.size > LARGEST:
-        return 0.0
-    wide = [guide.with_tails() for guide in guides]
+    ends, values = climbed.points.flatten(0, 1), climbed.values.flatten()
+    open_ends = torch.isfinite(values) & (_together(mixture, ends) < values - log_evidence - COVERED)
     largest = -math.inf
-    for _ in range(_STARTS):
-        point = mode(density, overdispersed(density, generator))
-        local = laplace(density, point).with_tails()
-        z = local.sample(_DRAWS, generator)
-        log_p = density.log_prob(z)
-        missed = torch.isfinite(log_p) & (_mixture(wide, z) < log_p - log_evidence - _COVERED)
+    for _ in range(_CANDIDATES):
+        if not bool(open_ends.any()):
+            break
+        pick = int(torch.where(open_ends, values, -torch.inf).argmax())
+        local = laplace(problems, ends[None, pick], torch.zeros(1, dtype=torch.long))
+        around = Mixture.single(local)
+        z = around.sample(_DRAWS, [generator])
+        log_p = problems.log_prob(z, torch.zeros(1, dtype=torch.long))[0]
+        missed = torch.isfinite(log_p) & (_together(mixture, z[0]) < log_p - log_evidence - COVERED)
         if bool(missed.any()):
-            log_w = (log_p - local.log_prob(z))[missed]
+            log_w = (log_p - around.log_prob(z)[0])[missed]
             largest = max(largest, float(log_w.logsumexp(0)) - math.log(_DRAWS))
+        near = local.standardized(ends[None])[0].square().sum(-1) < 2 * local.size + 10
+        open_ends &= ~near
+        open_ends[pick] = False
     share = math.exp(min(largest - log_evidence, 700.0))
     return share / (1 + share)
 
 
-def _mixture(guides: Sequence[Gaussian], z: Tensor) -> Tensor:
-    parts = torch.stack([guide.log_prob(z) for guide in guides])
-    return parts.logsumexp(0) - math.log(len(guides))
+def _together(mixture: Mixture, z: Tensor) -> Tensor:
+    """Log density of all restarts' mixtures together at (draws, size)."""
+    each = mixture.log_prob(z.expand(len(mixture.log_weight), *z.shape))
+    return each.logsumexp(0) - math.log(len(each))

@@ -14,6 +14,7 @@ from inference import answers
 from inference.certificate import Certificate
 from inference.fitted import Fit
 from inference.guides.gaussian import Gaussian
+from inference.guides.mixture import Mixture
 from inference.programs import FittedGuide
 
 _NOISY = (0.5, 0.05)  # Monte Carlo error in nats, and relative, beyond which log_prob warns
@@ -51,7 +52,7 @@ class Posterior:
         self,
         fit: Fit,
         certificate: Certificate,
-        guide: Gaussian | FittedGuide | None,
+        guide: Gaussian | Mixture | FittedGuide | None,
         history: Sequence[tuple[str, int, float]],
     ) -> None:
         self._fit = fit

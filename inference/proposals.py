@@ -21,11 +21,14 @@ from inference.bijections import bijection
 from inference.density import LogDensity
 from inference.guides.full_rank import LARGEST
 from inference.guides.gaussian import Gaussian
+from inference.guides.mixture import Mixture
 from inference.handlers import Known, Slot
 from inference.isolation import isolated
+from inference.problems import Replicates
 from inference.programs import FittedGuide
 from inference.target import Target
-from inference.weighing import ERRORS, Replicate, _weigh
+from inference.weighing import ERRORS, Replicate
+from inference.weighing import weigh as weigh_all
 
 _POOL = 4096  # draws where the guide can be batched: the threshold for k-hat is then 0.7
 _LOOPED = 1000  # draws where it must be run draw by draw, to begin with
@@ -54,7 +57,7 @@ class Drawn:
         seed = int(torch.randint(2**62, (), generator=generator))
         with isolated(seed), torch.no_grad():
             values, log_q = self._draw(count)
-            inverse = Batched(self._unconstrain, self.density._cost)
+            inverse = Batched(self._unconstrain, self.density.cost)
             z, log_det = inverse(values)
         self._last = (z, log_q + log_det)
         return z
@@ -215,6 +218,30 @@ def dimension(msg: Any) -> int:
     return bijection(msg["fn"].support).inverse_shape(msg["value"].shape).numel()
 
 
+class _Only:
+    """A guide program as the proposal of one problem."""
+
+    def __init__(self, drawn: Drawn) -> None:
+        self.drawn, self.last = drawn, torch.zeros(0)
+
+    def of(self, which: Tensor | None) -> _Only:
+        """There is only one."""
+        return self
+
+    def put(self, rows: Tensor, other: _Only) -> _Only:
+        """The other."""
+        return other
+
+    def sample(self, count: int, generators: list[torch.Generator]) -> Tensor:
+        """(1, count, size)."""
+        self.last = self.drawn.sample(count, generators[0])
+        return self.last[None]
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """(1, count) of the draws made last."""
+        return self.drawn.log_prob(self.last)[None]
+
+
 def weigh(drawn: Drawn, draws: int, generator: torch.Generator) -> Replicate:
     """Weigh a guide program's draws against the target; resample them by their weights if they pass."""
     density = drawn.density
@@ -222,7 +249,8 @@ def weigh(drawn: Drawn, draws: int, generator: torch.Generator) -> Replicate:
     log_p, log_q = density.log_prob(z), drawn.log_prob(z)
     elbo = float((log_p - log_q).mean())
     size = max(_POOL, 4 * draws) if drawn.batched else max(_LOOPED, draws)
-    found = _weigh(density, drawn, elbo, draws, size, generator)  # type: ignore[arg-type]
+    one, elbos = Replicates(density, 1), torch.tensor([elbo])
+    found = weigh_all(one, _Only(drawn), elbos, draws, [generator], size).replicates[0]
     if found.certified:
         return found
     return replace(found, z=z[:draws], log_p=log_p[:draws], log_q=log_q[:draws], resampled=False)
@@ -244,8 +272,9 @@ def wider(
     The weights of a guide whose support is too small look excellent, since no draw lies outside it; the
     log evidence then comes out too small.
     """
-    proposal = around.with_tails()
-    other = _weigh(density, proposal, replicate.elbo, draws, max(_POOL, 4 * draws), generator)
+    one, elbo = Replicates(density, 1), torch.tensor([replicate.elbo])
+    proposal = Mixture.single(around[None])
+    other = weigh_all(one, proposal, elbo, draws, [generator], max(_POOL, 4 * draws)).replicates[0]
     if not (other.certified and math.isfinite(replicate.log_evidence)):
         return []
     gap = other.log_evidence - replicate.log_evidence

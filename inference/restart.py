@@ -18,12 +18,14 @@ from inference.construct import guide_of
 from inference.density import LogDensity
 from inference.guides import autoguides
 from inference.guides.gaussian import Gaussian
-from inference.guides.start import best_start, mode, overdispersed
+from inference.guides.lbfgs import climb
+from inference.guides.start import elbos, overdispersed
 from inference.losses import ElboLoss, SampleLoss
 from inference.minibatch import Rows
 from inference.objective import prepare
 from inference.optimization import NETWORK_RATE, RATE, choose_optimizer, is_network
 from inference.parameters import local_parameters, named_parameters
+from inference.problems import Replicates
 from inference.programs import counterparts, own_copy
 from inference.schedule import Cooldown, Halving, Schedule
 from inference.stepping import Stepper
@@ -150,9 +152,10 @@ def _start(density: LogDensity, seed: int) -> dict[str, Tensor]:
     are degenerate.
     """
     generator = torch.Generator().manual_seed(seed)
-    point = overdispersed(density, generator)
-    e = torch.randn(32, density.size, generator=generator, dtype=torch.float64)
-    narrow = 0.1 * torch.ones(density.size, dtype=torch.float64)
-    spread = [Gaussian(p, narrow) for p in (point, mode(density, point))]
-    chosen = best_start(density, spread, e).loc
-    return {n: v[0] for n, v in density.constrain(chosen[None]).items() if n in density.names}
+    one = Replicates(density, 1)
+    point = overdispersed(one, 1, [generator])
+    both = torch.cat([point, climb(one, point).points], 1)
+    e = torch.randn(1, 32, density.size, generator=generator, dtype=torch.float64)
+    narrow = Gaussian(both, torch.full_like(both, 0.1))
+    chosen = both[:, int(elbos(one, narrow, e)[0].argmax())]
+    return {n: v[0] for n, v in density.constrain(chosen).items() if n in density.names}

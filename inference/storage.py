@@ -26,6 +26,7 @@ from inference.construct import instance
 from inference.evidence import Evidence
 from inference.fitted import Fit
 from inference.guides.gaussian import Gaussian
+from inference.guides.mixture import Mixture
 from inference.programs import FittedGuide
 from inference.states import WITHOUT_GUIDE, pack, require_same, unpack
 from inference.structure import inspect_story
@@ -88,6 +89,9 @@ def _write(posterior: Posterior, folder: Path) -> None:
             tensors[f"seen/{name}"] = one.seen
     if isinstance(family, Gaussian):
         tensors.update({"guide/loc": family.loc, "guide/scale": family.scale})
+    if isinstance(family, Mixture):
+        tensors.update({"guide/loc": family.parts.loc, "guide/scale": family.parts.scale})
+        tensors["guide/log_weight"] = family.log_weight
     facts, trained = pack(posterior)
     tensors.update(trained)
     call = fit.structure.call
@@ -220,9 +224,11 @@ def load(
     )  # fmt: skip
     require_same(fit, (page.get("programs") or {}).get("log_joint", []))
     certificate = Certificate.of_dict(page["certificate"])
-    family: Gaussian | FittedGuide | None = None
+    family: Gaussian | Mixture | FittedGuide | None = None
     if "guide/loc" in tensors:
         family = Gaussian(tensors["guide/loc"], tensors["guide/scale"])
+        if "guide/log_weight" in tensors:
+            family = Mixture(family, tensors["guide/log_weight"], torch.tensor(0.5))
     elif local is not None and local.guide is not None:
         seen = {n: e.seen for n, e in checked.items() if e.seen is not None}
         data = {n: e.value for n, e in checked.items()}

@@ -1,37 +1,60 @@
-"""Weigh draws of a guide against the target, and resample them by their weights.
+"""Weigh draws of guides against their targets, and resample them by their weights.
 
-Two proposals are tried, the fitted Gaussian and a Student t of the same location and scale: a Gaussian's
-weights give false alarms where the target's tails are a little heavier, a Student t's do not.
+Draws come half from the fitted Gaussians and half from Student t's of the same location and scale, and are
+weighed against the mixture of both (``guides/mixture.py``): a Gaussian's weights give false alarms where
+the target's tails are a little heavier, a Student t's do not.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from inference.density import LogDensity
-from inference.guides.gaussian import Gaussian
-from inference.psis import effective_size, khat_threshold, pareto_smooth
+from inference.adapting import adapt
+from inference.problems import Problems
+from inference.psis import khat_threshold, pareto_smooth_rows
 
 FRACTION = 0.1  # smallest effective size that is trusted, as a fraction of the pool
 ERRORS = 3.0  # standard errors by which two batches' log evidence may differ
-_POOL = 4096  # draws per proposal: the threshold for k-hat is then 0.7
-_GROWTH = 4  # how often the pool is doubled when it is too thin to resample without replacement
-_TAME = 0.5  # below this k-hat the weights have a finite variance
+_POOL = 2048  # draws at least; the threshold for k-hat is then .698
+_GROWTH = 5  # how often the pool is doubled when it is too thin to resample without replacement
+EASY = 0.5  # k-hat below which weights have a finite variance
+_ADAPTATIONS = 4
 _REPEATS = 0.01  # share of the resampled draws that may be repeats of a heavy one
+
+
+class Proposal(Protocol):
+    """What pools are drawn from, for many problems at once."""
+
+    def sample(self, count: int, generators: list[torch.Generator]) -> Tensor:
+        """(problems, count, size)."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """(problems, draws), in nats."""
+
+    def of(self, which: Tensor | None) -> Any:
+        """Those of some problems."""
+
+    def put(self, rows: Tensor, other: Any) -> Any:
+        """With those of some problems replaced."""
 
 
 @dataclass(frozen=True)
 class Replicate:
-    """One restart after the check: its draws, their log densities, and what their weights say.
+    """One problem after the check: its draws, their log densities, and what their weights say.
 
     Attributes:
         z: (draws, size) unconstrained, equally weighted.
         log_p, log_q: (draws,) target and proposal log density, in unconstrained space, in nats.
         resampled: whether the draws were resampled by their weights.
+        elbo: of the guide, in nats.
+        khat, ess, pool: Pareto k-hat and effective size of the weights of ``pool`` draws.
+        log_evidence, log_evidence_stderr: log of the mean weight, and its standard error.
+        batches_agree: whether two halves of the pool agree about it.
     """
 
     z: Tensor
@@ -48,7 +71,7 @@ class Replicate:
 
     @property
     def certified(self) -> bool:
-        """Whether this restart's weights pass on their own."""
+        """Whether this problem's weights pass on their own."""
         return (
             self.resampled
             and self.khat < khat_threshold(self.pool)
@@ -57,62 +80,169 @@ class Replicate:
         )
 
 
-def check(
-    density: LogDensity, guide: Gaussian, elbo: float, draws: int, generator: torch.Generator
-) -> Replicate:
-    """Weigh fresh draws of a guide against the target and resample them.
+@dataclass
+class Pool:
+    """Draws of all problems with their log densities: (problems, draws, size) and (problems, draws)."""
+
+    z: Tensor
+    log_p: Tensor
+    log_q: Tensor
+
+    @property
+    def log_w(self) -> Tensor:
+        """Log weights; ``-inf`` where the target has no density."""
+        return torch.where(torch.isfinite(self.log_p), self.log_p - self.log_q, -torch.inf)
+
+    def join(self, other: Pool) -> Pool:
+        """Both pools' draws."""
+        return Pool(
+            torch.cat([self.z, other.z], 1),
+            torch.cat([self.log_p, other.log_p], 1),
+            torch.cat([self.log_q, other.log_q], 1),
+        )
+
+    def of(self, rows: Tensor) -> Pool:
+        """Those of some problems."""
+        return Pool(self.z[rows], self.log_p[rows], self.log_q[rows])
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Each problem's draws with what their weights say, and the proposals that made them.
+
+    Attributes:
+        replicates: one for each problem.
+        proposal: as it was given, or adapted.
+        adapted: (problems,) whether it was.
+    """
+
+    replicates: list[Replicate]
+    proposal: Any
+    adapted: Tensor
+
+
+def weigh(
+    problems: Problems,
+    proposal: Proposal,
+    elbo: Tensor,
+    draws: int,
+    generators: list[torch.Generator],
+    least: int = _POOL,
+    *,
+    adaptive: bool = False,
+) -> Weighed:
+    """Weigh fresh draws against the targets and resample them.
+
+    A pool that passes but is too thin to resample without replacement is doubled, up to five times. A
+    problem that does not pass gets draws of its proposal as they are.
 
     Args:
-        density: the target.
-        guide: fitted to it.
-        elbo: of the guide, in nats.
+        problems: the targets.
+        proposal: for all of them.
+        elbo: (problems,) of the guides, in nats.
         draws: how many equally weighted draws are wanted.
-        generator: of the fresh draws.
+        generators: of the fresh draws, one for each problem.
+        least: smallest pool.
+        adaptive: whether to fit the proposal to its weighted draws where it does not pass with ease; for
+            mixtures.
     """
-    size = max(_POOL, 4 * draws)
-    tried = [_weigh(density, q, elbo, draws, size, generator) for q in (guide, guide.with_tails())]
-    best = max(tried, key=lambda r: (r.certified, r.khat < _TAME, r.ess / r.pool))
-    if best.certified:
-        return best
-    z = guide.sample(draws, generator)
-    own = {"z": z, "log_p": density.log_prob(z), "log_q": guide.log_prob(z), "resampled": False}
-    return Replicate(**{**best.__dict__, **own})
+    rows: Tensor = torch.arange(len(elbo))
+    adapted = torch.zeros(len(elbo), dtype=torch.bool)
+    waiting, done = [], {}
+    for attempt in range(_ADAPTATIONS + 1 if adaptive else 1):
+        size = max(least, _POOL * 2 ** ((attempt + 1) // 2))
+        some = [generators[p] for p in rows.tolist()]
+        pool = _draw(problems, proposal, size, some, rows)
+        smoothed, khat = _smooth(pool.log_w)
+        hard = (khat >= EASY) | (_effective(pool.log_w) < 2 * FRACTION * size)
+        hard &= torch.isfinite(pool.log_w).any(1) & adaptive & (attempt < _ADAPTATIONS)
+        waiting.append((rows[~hard], pool.of(~hard)))
+        if not bool(hard.any()):
+            break
+        some = [g for g, h in zip(some, hard.tolist(), strict=True) if h]
+        rows = rows[hard]
+        proposal = proposal.put(rows, adapt(proposal.of(rows), pool.z[hard], smoothed[hard], some))
+        adapted[rows] = True
+    for rows, pool in waiting:
+        if len(rows):
+            done.update(_grown(problems, proposal, elbo, draws, generators, rows, pool))
+    return Weighed([done[p] for p in range(len(elbo))], proposal, adapted)
 
 
-def _weigh(
-    density: LogDensity,
-    proposal: Gaussian,
-    elbo: float,
+def _grown(
+    problems: Problems,
+    proposal: Proposal,
+    elbo: Tensor,
     draws: int,
-    size: int,
+    generators: list[torch.Generator],
+    rows: Tensor,
+    pool: Pool,
+) -> dict[int, Replicate]:
+    """Double the pools until there are enough draws in them, and resample those."""
+    done = {}
+    growth = _GROWTH + max(0, math.ceil(math.log2(2 * draws / pool.z.shape[1])))
+    for attempt in range(growth + 1):
+        smoothed, khat = _smooth(pool.log_w)
+        ess = _effective(pool.log_w)
+        size = pool.z.shape[1]
+        promising = (khat < khat_threshold(size)) & (ess >= FRACTION * size)
+        enough = (smoothed.exp() - 1 / draws).clamp(min=0).sum(-1) <= _REPEATS
+        more = promising & ~enough & (attempt < growth) | (size < 2 * draws)
+        for i in (~more).nonzero().squeeze(-1).tolist():
+            p = int(rows[i])
+            passed = bool(promising[i] & enough[i])
+            facts = (float(elbo[p]), float(khat[i]), float(ess[i]))
+            done[p] = _replicate(pool, i, smoothed[i], passed, facts, draws, generators[p])
+        if not bool(more.any()):
+            break
+        rows, pool = rows[more], pool.of(more)
+        lack = max(size, 2 * draws - size)
+        pool = pool.join(_draw(problems, proposal, lack, [generators[p] for p in rows.tolist()], rows))
+    return done
+
+
+def _draw(
+    problems: Problems,
+    proposal: Proposal,
+    count: int,
+    generators: list[torch.Generator],
+    rows: Tensor,
+) -> Pool:
+    """Fresh draws of some problems."""
+    which = None if len(rows) == problems.count else rows
+    mine = proposal.of(which)
+    z = mine.sample(count, generators)
+    return Pool(z, problems.log_prob(z, which), mine.log_prob(z))
+
+
+def _smooth(log_w: Tensor) -> tuple[Tensor, Tensor]:
+    """Smoothed normalized log weights and k-hat; infinite where no draw meets the target."""
+    hopeless = (log_w == -torch.inf).all(-1)
+    smoothed, khat = pareto_smooth_rows(torch.where(hopeless[:, None], 0.0, log_w))
+    return smoothed, torch.where(hopeless, math.inf, khat)
+
+
+def _effective(log_w: Tensor) -> Tensor:
+    return (2 * log_w.logsumexp(-1) - (2 * log_w).logsumexp(-1)).exp().nan_to_num(0.0)
+
+
+def _replicate(
+    pool: Pool,
+    row: int,
+    smoothed: Tensor,
+    passed: bool,
+    facts: tuple[float, float, float],
+    draws: int,
     generator: torch.Generator,
 ) -> Replicate:
-    z = proposal.sample(size, generator)
-    log_p, log_q = density.log_prob(z), proposal.log_prob(z)
-    for attempt in range(_GROWTH + 1):
-        log_w = torch.where(torch.isfinite(log_p), log_p - log_q, -torch.inf)
-        if not bool((log_w > -torch.inf).any()):
-            return _hopeless(z, log_p, log_q, elbo, len(z))
-        smoothed, khat = pareto_smooth(log_w)
-        promising = khat < khat_threshold(len(z)) and effective_size(log_w) >= FRACTION * len(z)
-        enough = float((smoothed.exp() - 1 / draws).clamp(min=0).sum()) <= _REPEATS
-        if enough or not promising or attempt == _GROWTH:
-            break
-        more = proposal.sample(len(z), generator)
-        z = torch.cat([z, more])
-        log_p = torch.cat([log_p, density.log_prob(more)])
-        log_q = torch.cat([log_q, proposal.log_prob(more)])
+    elbo, khat, ess = facts
+    log_w = pool.log_w[row]
     mean, stderr = _log_mean(log_w)
-    index = resample(smoothed, draws, generator) if enough else torch.arange(draws)
+    index = resample(smoothed, draws, generator) if passed else torch.arange(0, 2 * draws, 2)  # no tails
     return Replicate(
-        z[index], log_p[index], log_q[index], enough, elbo, khat, effective_size(log_w), len(z),
-        mean, stderr, _batches_agree(log_w),
+        pool.z[row][index], pool.log_p[row][index], pool.log_q[row][index], passed, elbo, khat, ess,
+        len(log_w), mean, stderr, _batches_agree(log_w),
     )  # fmt: skip
-
-
-def _hopeless(z: Tensor, log_p: Tensor, log_q: Tensor, elbo: float, size: int) -> Replicate:
-    nan = math.nan
-    return Replicate(z, log_p, log_q, False, elbo, math.inf, 0.0, size, nan, nan, False)
 
 
 def _log_mean(log_w: Tensor) -> tuple[float, float]:

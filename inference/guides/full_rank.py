@@ -3,29 +3,49 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from inference.density import LogDensity
 from inference.guides.gaussian import Gaussian, standard_draws
+from inference.guides.lbfgs import Climb
 from inference.guides.natural import Fitted, Report, ascend
-from inference.guides.start import best_start, laplace, mode, overdispersed
+from inference.guides.start import best_start
+from inference.problems import Problems, draws_of
 
 NAME = "full_rank"
-LARGEST = 300  # unknowns; the batch needs two draws for each, and a dense covariance
+LARGEST = 1000  # unknowns; the batch needs two draws for each, and a dense covariance
+_DRAWS = 128
 
 
-def fit(density: LogDensity, generator: torch.Generator, report: Report, steps: int | None = None) -> Fitted:
-    """Fit a Gaussian with a dense covariance to a density.
+def fit(
+    problems: Problems,
+    climbed: Climb,
+    generators: list[torch.Generator],
+    report: Report,
+    steps: int | None = None,
+) -> Fitted:
+    """Fit Gaussians with a dense covariance.
 
     Args:
-        density: the target.
-        generator: of the start and of the fixed draws.
-        report: called with (rung, step, elbo) at every accepted step.
+        problems: the targets.
+        climbed: where climbs from overdispersed starts ended.
+        generators: of the fixed draws, one for each problem.
+        report: called with (rung, step, elbo) at every step.
         steps: cap on the number of natural-gradient steps.
     """
-    point = mode(density, overdispersed(density, generator))
-    around = laplace(density, point)
-    e = standard_draws(max(64, 4 * density.size), density.size, generator, dense=True)
-    narrow = Gaussian(point, 0.3 * around.scale)
-    unit = Gaussian(point, 0.1 * torch.eye(density.size, dtype=torch.float64))
-    start = best_start(density, [around, narrow, unit], e)
-    return ascend(density, start, e, NAME, report, steps)
+    start = best_start(problems, climbed, generators)
+    return ascend(problems, start, draws(problems, generators), NAME, report, steps)
+
+
+def around(
+    problems: Problems, start: Gaussian, generators: list[torch.Generator], which: Tensor, report: Report
+) -> Fitted:
+    """Fit some of the problems once more, from Gaussians around other modes."""
+    return ascend(problems, start, draws(problems, generators), NAME, report, None, which)
+
+
+def draws(problems: Problems, generators: list[torch.Generator]) -> Tensor:
+    """Fixed draws (problems, draws, size): four for each unknown, two where gradients cost much."""
+    size = problems.size
+    fewest = max(16, 2 * size + 2)
+    usual = max(_DRAWS, 4 * size if size <= 100 else fewest)
+    return standard_draws(draws_of(problems, usual, fewest), size, generators, dense=True)

@@ -1,4 +1,4 @@
-"""The Gaussian and Student t families in unconstrained space, with dense or diagonal scale."""
+"""The Gaussian family in unconstrained space, with dense or diagonal scale, in batches."""
 
 from __future__ import annotations
 
@@ -11,83 +11,119 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A Gaussian (``df=None``) or a multivariate Student t of the same location and scale.
+    """One Gaussian, or a batch of them (leading dimensions).
 
     Attributes:
-        loc: (size,).
-        scale: (size, size) lower-triangular factor of the covariance, or (size,) standard deviations.
-        df: degrees of freedom of the Student t.
+        loc: (..., size).
+        scale: (..., size, size) lower-triangular factors of the covariances, or (..., size) standard
+            deviations where ``diagonal``.
+        diagonal: whether the family is diagonal.
     """
 
     loc: Tensor
     scale: Tensor
-    df: float | None = None
 
     @property
     def size(self) -> int:
         """Number of unknowns."""
-        return self.loc.shape[0]
+        return self.loc.shape[-1]
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether ``scale`` holds standard deviations instead of factors."""
+        return self.scale.dim() == self.loc.dim()
 
     @property
     def log_det(self) -> Tensor:
-        """Log determinant of the scale."""
-        diagonal = self.scale.diagonal() if self.scale.dim() == 2 else self.scale
-        return diagonal.log().sum()
+        """Log determinant of the scale (...)."""
+        diagonal = self.scale if self.diagonal else self.scale.diagonal(dim1=-2, dim2=-1)
+        return diagonal.log().sum(-1)
+
+    def __getitem__(self, index: object) -> Gaussian:
+        """Some of a batch."""
+        return Gaussian(self.loc[index], self.scale[index])  # type: ignore[index]
+
+    @staticmethod
+    def stack(parts: list[Gaussian]) -> Gaussian:
+        """A batch with one more leading dimension."""
+        return Gaussian(torch.stack([p.loc for p in parts]), torch.stack([p.scale for p in parts]))
+
+    def put(self, where: Tensor, other: Gaussian) -> Gaussian:
+        """The batch with those that a mask selects taken from another."""
+        loc = torch.where(where[..., None], other.loc, self.loc)
+        mask = where[..., None] if self.diagonal else where[..., None, None]
+        return Gaussian(loc, torch.where(mask, other.scale, self.scale))
 
     def scaled(self, e: Tensor) -> Tensor:
-        """Map standardized rows (draws, size) to unconstrained ones."""
-        return self.loc + (e @ self.scale.T if self.scale.dim() == 2 else e * self.scale)
+        """Map standardized rows (..., draws, size) to unconstrained ones."""
+        moved = e * self.scale[..., None, :] if self.diagonal else e @ self.scale.mT
+        return self.loc[..., None, :] + moved
+
+    def standardized(self, z: Tensor) -> Tensor:
+        """The inverse of :meth:`scaled`."""
+        centred = z - self.loc[..., None, :]
+        if self.diagonal:
+            return centred / self.scale[..., None, :]
+        return torch.linalg.solve_triangular(self.scale, centred.mT, upper=False).mT
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw (count, size) unconstrained vectors."""
-        e = torch.randn(count, self.size, generator=generator, dtype=torch.float64)
-        if self.df is not None:
-            e = e * _chi_scale(self.df, count, generator)[:, None]
-        return self.scaled(e)
+        """Draw (..., count, size) unconstrained vectors."""
+        shape = (*self.loc.shape[:-1], count, self.size)
+        return self.scaled(torch.randn(shape, generator=generator, dtype=torch.float64))
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Log density at unconstrained rows (draws, size) -> (draws,), in nats."""
-        centred = z - self.loc
-        if self.scale.dim() == 2:
-            e = torch.linalg.solve_triangular(self.scale, centred.T, upper=False).T
-        else:
-            e = centred / self.scale
-        square, d = e.square().sum(-1), self.size
-        if self.df is None:
-            return -0.5 * square - 0.5 * d * math.log(2 * math.pi) - self.log_det
-        v = self.df
-        constant = math.lgamma((v + d) / 2) - math.lgamma(v / 2) - d / 2 * math.log(v * math.pi)
-        return constant - self.log_det - (v + d) / 2 * torch.log1p(square / v)
+    def log_prob(self, z: Tensor, df: float | None = None) -> Tensor:
+        """Log density at rows (..., draws, size) -> (..., draws), in nats.
 
-    def with_tails(self) -> Gaussian:
-        """The Student t of the same location and scale: 5 degrees of freedom, 10 beyond 15 unknowns.
-
-        A Gaussian proposal's k-hat gives false alarms where the target's tails are a little heavier;
-        a Student t covers them.
+        Args:
+            z: unconstrained.
+            df: degrees of freedom, for the Student t of the same location and scale.
         """
-        return Gaussian(self.loc, self.scale, 5.0 if self.size <= 15 else 10.0)
+        square = self.standardized(z).square().sum(-1)
+        return standard_log_prob(square, self.size, df) - self.log_det[..., None]
 
-    def entropy(self) -> float:
-        """Differential entropy of the Gaussian, in nats."""
-        return float(self.log_det) + 0.5 * self.size * (1 + math.log(2 * math.pi))
+    def entropy(self) -> Tensor:
+        """Differential entropy (...), in nats."""
+        return self.log_det + 0.5 * self.size * (1 + math.log(2 * math.pi))
 
 
-def _chi_scale(df: float, count: int, generator: torch.Generator) -> Tensor:
-    """sqrt(df / chi2_df), from normals, since torch's gamma takes no generator."""
+def standard_log_prob(square: Tensor, size: int, df: float | None = None) -> Tensor:
+    """Log density of a standard Gaussian, or Student t, at points of squared length ``square``."""
+    if df is None:
+        return -0.5 * square - 0.5 * size * math.log(2 * math.pi)
+    constant = math.lgamma((df + size) / 2) - math.lgamma(df / 2) - size / 2 * math.log(df * math.pi)
+    return constant - (df + size) / 2 * torch.log1p(square / df)
+
+
+def tail_df(size: int) -> float:
+    """Degrees of freedom of the Student t that stands beside a Gaussian: 5, and 10 beyond 15 unknowns.
+
+    A Gaussian proposal's k-hat gives false alarms where the target's tails are a little heavier; a
+    Student t covers them.
+    """
+    return 5.0 if size <= 15 else 10.0
+
+
+def student_factor(df: float, count: int, generator: torch.Generator) -> Tensor:
+    """sqrt(df / chi2_df) (count, 1), from normals, since torch's gamma takes no generator."""
     normals = torch.randn(count, int(df), generator=generator, dtype=torch.float64)
-    return (df / normals.square().sum(-1)).sqrt()
+    return (df / normals.square().sum(-1, keepdim=True)).sqrt()
 
 
-def standard_draws(count: int, size: int, generator: torch.Generator, *, dense: bool) -> Tensor:
+def standard_draws(count: int, size: int, generators: list[torch.Generator], *, dense: bool) -> Tensor:
     """Fixed antithetic standard normals with mean 0 and, by whitening, unit covariance.
 
     Args:
         count: even; at least ``2 * size`` when ``dense``.
+        size: of a vector.
+        generators: one for each problem.
         dense: whiten the whole covariance, else each coordinate's variance alone.
+
+    Returns:
+        (problems, count, size).
     """
-    half = torch.randn(count // 2, size, generator=generator, dtype=torch.float64)
-    e = torch.cat([half, -half])
+    half = torch.stack([torch.randn(count // 2, size, generator=g, dtype=torch.float64) for g in generators])
+    e = torch.cat([half, -half], 1)
     if not dense:
-        return e / e.square().mean(0).sqrt()
-    factor = torch.linalg.cholesky(e.T @ e / len(e))
-    return torch.linalg.solve_triangular(factor, e.T, upper=False).T
+        return e / e.square().mean(1, keepdim=True).sqrt()
+    factor = torch.linalg.cholesky(e.mT @ e / count)
+    return torch.linalg.solve_triangular(factor, e.mT, upper=False).mT

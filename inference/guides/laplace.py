@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import torch
 
-from inference.density import LogDensity
 from inference.guides.gaussian import standard_draws
+from inference.guides.lbfgs import Climb, climb
 from inference.guides.natural import Fitted, Report
-from inference.guides.start import laplace, mode, overdispersed
+from inference.guides.start import elbos, laplace
+from inference.problems import Problems
 
 NAME = "laplace"
+_CALLS, _GAIN = 300, 1e-10  # the mode itself is wanted here
 
 
-def fit(density: LogDensity, generator: torch.Generator, report: Report, steps: int | None = None) -> Fitted:
-    """Climb to a mode and take its curvature; arguments as in ``full_rank.fit``."""
-    guide = laplace(density, mode(density, overdispersed(density, generator)))
-    e = standard_draws(max(64, 4 * density.size), density.size, generator, dense=True)
-    elbo = float(density.log_prob(guide.scaled(e)).mean()) + guide.entropy()
-    report(NAME, 0, elbo)
-    return Fitted(guide, elbo, True)
+def fit(
+    problems: Problems,
+    climbed: Climb,
+    generators: list[torch.Generator],
+    report: Report,
+    steps: int | None = None,
+) -> Fitted:
+    """Climb on to the best modes and take their curvature; arguments as in ``full_rank.fit``."""
+    rows = torch.arange(problems.count)
+    best = climbed.points[rows, climbed.values.argmax(1)]
+    guide = laplace(problems, climb(problems, best[:, None], _CALLS, _GAIN).points[:, 0])
+    e = standard_draws(max(64, 4 * problems.size), problems.size, generators, dense=True)
+    elbo = elbos(problems, guide[:, None], e)[:, 0]
+    report(NAME, 0, float(elbo.mean()))
+    return Fitted(guide, elbo, torch.isfinite(elbo), torch.zeros_like(elbo, dtype=torch.bool))

@@ -11,6 +11,7 @@ import torch
 from inference.calls import Call
 from inference.fitted import Fit
 from inference.guides.gaussian import Gaussian
+from inference.guides.mixture import Mixture
 from inference.structure import inspect_story
 
 
@@ -35,15 +36,14 @@ class GuideProgram:
         torch.Size([7, 9])
     """
 
-    def __init__(self, family: Gaussian, fit: Fit) -> None:
+    def __init__(self, family: Gaussian | Mixture, fit: Fit) -> None:
         self.family, self.fit = family, fit
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
         """Sample every unknown site; returns them by name."""
         density = self.fit.log_density
         dtype = torch.get_default_dtype()
-        scale = self.family.scale
-        z = pyro.sample("_unconstrained", self._distribution(scale), infer={"is_auxiliary": True})
+        z = pyro.sample("_unconstrained", _distribution(self.family), infer={"is_auxiliary": True})
         values = density.constrain(z[None].double())
         sites = density.structure.sample_sites
         shapes = self._shapes(args, kwargs)
@@ -54,11 +54,16 @@ class GuideProgram:
                 out[name] = pyro.sample(name, dist.Delta(value, event_dim=value.dim()))
         return out
 
-    def _distribution(self, scale: torch.Tensor) -> Any:
-        if scale.dim() == 2:
-            return dist.MultivariateNormal(self.family.loc, scale_tril=scale)
-        return dist.Normal(self.family.loc, scale).to_event(1)
-
     def _shapes(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, torch.Size]:
         structure, _ = inspect_story(Call.bind(self.fit.structure.call.story, args, kwargs))
         return {name: site.shape for name, site in structure.sites.items()}
+
+
+def _distribution(family: Gaussian | Mixture) -> Any:
+    """The family as a Pyro distribution; of a mixture, its Gaussian components."""
+    if isinstance(family, Mixture):
+        chosen = dist.Categorical(logits=family.log_weight)
+        return dist.MixtureSameFamily(chosen, _distribution(family.parts))
+    if family.diagonal:
+        return dist.Normal(family.loc, family.scale).to_event(1)
+    return dist.MultivariateNormal(family.loc, scale_tril=family.scale)

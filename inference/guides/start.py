@@ -1,4 +1,4 @@
-"""Where a fit begins: the mode by L-BFGS, and the best of a few Gaussians around it.
+"""Where a fit begins: climbs from overdispersed points, and the best of a few Gaussians along them.
 
 Never the bare mode: in a hierarchical story it is degenerate, and the Gaussian with the best ELBO may be
 much wider or narrower than the curvature there says (Zhang, Carpenter, Gelman and Vehtari 2022,
@@ -7,76 +7,126 @@ much wider or narrower than the curvature there says (Zhang, Carpenter, Gelman a
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import torch
 from torch import Tensor
 
 from inference.density import LogDensity
-from inference.guides.gaussian import Gaussian
+from inference.guides.gaussian import Gaussian, standard_draws
+from inference.guides.lbfgs import Climb, climb
+from inference.problems import Problems, Replicates, draws_of
 
-_STEPS = 60
 _REACH = 2.0  # starts are uniform in (-2, 2), as in Stan
+_TRIES = 10
+_STARTS = 8  # for each restart; fewer where a gradient costs much
+_DENSE = 100  # unknowns up to which the curvature is taken by gradient differences
+_ELBO_DRAWS = 32
+_FLAT = 1e-10  # curvature, relative to the largest, that counts as none
 
 
-def overdispersed(density: LogDensity, generator: torch.Generator, tries: int = 100) -> Tensor:
-    """Draw a starting point with a finite density and gradient, uniform in (-2, 2).
+def overdispersed(problems: Problems, starts: int, generators: list[torch.Generator]) -> Tensor:
+    """Draw starting points with a finite density and gradient, uniform in (-2, 2).
+
+    Args:
+        problems: the targets.
+        starts: how many for each.
+        generators: one for each problem.
+
+    Returns:
+        (problems, starts, size).
 
     Raises:
-        ValueError: if none is found; it names what was tried.
+        ValueError: if a problem has none; it names what was tried.
     """
-    for attempt in range(tries):
-        reach = _REACH / 2 ** (attempt // 20)
-        point = (2 * torch.rand(density.size, generator=generator, dtype=torch.float64) - 1) * reach
-        value, grad = density.value_and_grad(point[None])
-        if bool(torch.isfinite(value).all() and torch.isfinite(grad).all()):
-            return point
-    raise ValueError(
-        f"story: no start with a finite log density and gradient was found in {tries} tries (uniform in "
-        f"(-{_REACH:g}, {_REACH:g}) in unconstrained space, then closer to 0). Look for a prior or a "
-        f"likelihood that is -inf or NaN at ordinary values: `ppl check` names the site."
-    )
+    points = torch.zeros(problems.count, starts, problems.size, dtype=torch.float64)
+    missing = torch.ones(problems.count, starts, dtype=torch.bool)
+    for attempt in range(_TRIES):
+        reach = _REACH / 2 ** (attempt // 3)
+        fresh = torch.stack(
+            [torch.rand(starts, problems.size, generator=g, dtype=torch.float64) for g in generators]
+        )
+        points = torch.where(missing[..., None], (2 * fresh - 1) * reach, points)
+        value, grad = problems.value_and_grad(points)
+        missing = ~(torch.isfinite(value) & torch.isfinite(grad).all(-1))
+        if not bool(missing.any()):
+            return points
+    if bool(missing.all(1).any()):
+        raise ValueError(
+            f"story: no start with a finite log density and gradient was found in {_TRIES * starts} tries "
+            f"(uniform in (-{_REACH:g}, {_REACH:g}) in unconstrained space, then closer to 0). Look for a "
+            f"prior or a likelihood that is -inf or NaN at ordinary values: `ppl check` names the site."
+        )
+    found = (~missing).double().argmax(1)  # a start that failed takes the place of one that did not
+    stand_in = points[torch.arange(problems.count), found]
+    return torch.where(missing[..., None], stand_in[:, None], points)
 
 
-def mode(density: LogDensity, point: Tensor) -> Tensor:
-    """Climb towards a mode by L-BFGS, a bounded number of steps (SciPy's implementation)."""
-    from scipy.optimize import minimize
-
-    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-        value, grad = density.value_and_grad(torch.from_numpy(x)[None])
-        if not bool(torch.isfinite(value).all() and torch.isfinite(grad).all()):
-            return 1e300, np.zeros_like(x)
-        return -float(value), -grad[0].numpy()
-
-    options = {"maxiter": _STEPS, "maxcor": 10}
-    result = minimize(objective, point.numpy(), jac=True, method="L-BFGS-B", options=options)
-    found = torch.from_numpy(np.asarray(result.x, dtype=np.float64))
-    return found if bool(torch.isfinite(found).all()) else point
+def climbs(problems: Problems, generators: list[torch.Generator]) -> Climb:
+    """Climb from several overdispersed starts of every problem."""
+    starts = draws_of(problems, _STARTS, 2)
+    return climb(problems, overdispersed(problems, starts, generators))
 
 
-def curvature(density: LogDensity, point: Tensor, step: float = 1e-4) -> Tensor:
-    """Negative Hessian of the log density (size, size), from one batch of gradient differences."""
-    shift = step * torch.eye(density.size, dtype=torch.float64)
-    _, grad = density.value_and_grad(torch.cat([point + shift, point - shift]))
-    up, down = grad.chunk(2)
+def mode(density: LogDensity, generator: torch.Generator) -> Tensor:
+    """The end (size,) of one climb from one overdispersed start."""
+    one = Replicates(density, 1)
+    return climb(one, overdispersed(one, 1, [generator])).points[0, 0]
+
+
+def curvature(problems: Problems, points: Tensor, step: float = 1e-4, which: Tensor | None = None) -> Tensor:
+    """Negative Hessians (problems, size, size) at one point each, from one batch of gradient differences."""
+    shift = step * torch.eye(points.shape[-1], dtype=torch.float64)
+    around = torch.cat([points[:, None] + shift, points[:, None] - shift], 1)
+    _, grad = problems.value_and_grad(around, which)
+    up, down = grad.chunk(2, 1)
     hessian = (up - down) / (2 * step)
-    return -(hessian + hessian.T) / 2
+    return -(hessian + hessian.mT) / 2
 
 
-def laplace(density: LogDensity, point: Tensor) -> Gaussian:
-    """The Laplace approximation at a point; directions without curvature get unit scale."""
-    values, vectors = torch.linalg.eigh(torch.nan_to_num(curvature(density, point)))
-    largest = max(float(values.max()), 1e-8)
-    variance = torch.where(values > 1e-10 * largest, 1 / values.clamp(min=1e-300), 1.0)
-    covariance = vectors @ torch.diag(variance) @ vectors.T
-    return Gaussian(point, torch.linalg.cholesky((covariance + covariance.T) / 2))
+def laplace(problems: Problems, points: Tensor, which: Tensor | None = None) -> Gaussian:
+    """The Laplace approximations at one point each; directions without curvature get unit scale."""
+    values, vectors = torch.linalg.eigh(torch.nan_to_num(curvature(problems, points, which=which)))
+    largest = values.amax(-1, keepdim=True).clamp(min=1e-8)
+    variance = torch.where(values > _FLAT * largest, 1 / values.clamp(min=1e-300), 1.0)
+    return Gaussian(points, spectral_factor(vectors, variance))
 
 
-def best_start(density: LogDensity, candidates: list[Gaussian], e: Tensor) -> Gaussian:
-    """The candidate with the best ELBO on the given standardized draws."""
-    elbos = []
-    for guide in candidates:
-        elbo = float(density.log_prob(guide.scaled(e)).mean()) + guide.entropy()
-        elbos.append(elbo if math.isfinite(elbo) else -math.inf)
-    return candidates[int(np.argmax(elbos))]
+def spectral_factor(vectors: Tensor, variance: Tensor) -> Tensor:
+    """Lower-triangular factor of ``vectors diag(variance) vectors'``."""
+    half = vectors * variance.sqrt()[..., None, :]
+    r = torch.linalg.qr(half.mT, mode="r").R  # of the factor itself: its square need not be formed
+    return (r * r.diagonal(dim1=-2, dim2=-1).sign()[..., None]).mT
+
+
+def elbos(problems: Problems, guides: Gaussian, e: Tensor, which: Tensor | None = None) -> Tensor:
+    """ELBOs (problems, candidates) of batches (problems, candidates) of Gaussians, in nats.
+
+    Args:
+        problems: the targets.
+        guides: the candidates.
+        e: (problems, draws, size) standardized draws.
+        which: the problems meant.
+    """
+    z = guides.scaled(e[:, None])
+    count, candidates, draws, size = z.shape
+    log_p = problems.log_prob(z.reshape(count, candidates * draws, size), which)
+    mean = log_p.reshape(count, candidates, draws).mean(-1)
+    elbo = mean + guides.entropy()
+    return torch.where(torch.isfinite(elbo), elbo, -torch.inf)
+
+
+def best_start(problems: Problems, climbed: Climb, generators: list[torch.Generator]) -> Gaussian:
+    """The Gaussian of each problem with the best ELBO, along the best path and around its end."""
+    pick = climbed.values.argmax(1)
+    end = climbed.points[torch.arange(problems.count), pick]
+    candidates = [w.gaussian(pick) for w in climbed.path]
+    unit = torch.eye(problems.size, dtype=torch.float64).expand(problems.count, -1, -1)
+    if problems.size <= _DENSE:
+        around = laplace(problems, end)
+        candidates += [around, Gaussian(end, 0.3 * around.scale)]
+    candidates.append(Gaussian(end, 0.1 * unit))
+    e = standard_draws(_ELBO_DRAWS, problems.size, generators, dense=False)
+    parts = Gaussian(
+        torch.stack([c.loc for c in candidates], 1), torch.stack([c.scale for c in candidates], 1)
+    )
+    best = elbos(problems, parts, e).argmax(1)
+    return parts[torch.arange(problems.count), best]
