@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from inference.chains import Polished
 from inference.psis import khat_threshold
 from inference.rhat import rank_normalized_rhat, rhat_limit
 from inference.weighing import ERRORS, FRACTION, Replicate
@@ -81,8 +82,8 @@ class Certificate:
 
     Attributes:
         trusted: whether every check passed.
-        method: what made the draws: "svi" (the guide's own draws), "svi+psis" (reweighted), "prior",
-            or "exact" (nothing continuous was unknown).
+        method: what made the draws: "svi" (the guide's own draws), "svi+psis" (reweighted), "svi+hmc" (many
+            short chains that start from them), "prior", or "exact" (nothing continuous was unknown).
         khat: largest Pareto k-hat over restarts; ``None`` where weights do not exist.
         ess: effective size of all restarts' importance weights together.
         rhat: largest rank-normalized R-hat over unknowns, restarts as chains; ``None`` for one restart.
@@ -161,8 +162,23 @@ def verdict(
     seconds: float,
     flaws: Sequence[str],
     notes: Sequence[str],
+    polished: Polished | None = None,
+    reasons: Sequence[str] = (),
 ) -> Certificate:
-    """Sum up the restarts into one certificate."""
+    """Sum up the restarts into one certificate.
+
+    Args:
+        replicates: what the weights of each restart say.
+        rung: the guide's name.
+        converged: whether each restart's loop ended by itself.
+        gradient_calls, seconds: what it took.
+        flaws: reasons against any fit of this density.
+        notes: remarks that do not bear on trust.
+        polished: what the chains say, where they made the draws.
+        reasons: against the draws, beside their weights and the chains'.
+    """
+    if polished is not None:
+        return _of_chains(replicates, polished, rung, gradient_calls, seconds, [*flaws, *reasons], notes)
     several = len(replicates) > 1
     rhat = None
     if several and replicates[0].z.shape[0] >= 4:
@@ -170,7 +186,7 @@ def verdict(
         rhat = float(torch.nan_to_num(rank_normalized_rhat(stacked), nan=math.inf).max())
     draws, size = replicates[0].z.shape
     limit = rhat_limit(2 * len(replicates), draws // 2, size)
-    reasons = [*flaws, *_weight_reasons(replicates), *_restart_reasons(replicates, rhat, limit)]
+    reasons = [*flaws, *reasons, *_weight_reasons(replicates), *_restart_reasons(replicates, rhat, limit)]
     if not all(converged):
         count = sum(not c for c in converged)
         reasons.append(
@@ -190,6 +206,38 @@ def verdict(
         elbo=max(r.elbo for r in replicates),
         log_evidence=sum(values) / count,
         log_evidence_stderr=math.hypot(*errors) / count,
+        gradient_calls=gradient_calls,
+        seconds=seconds,
+        reasons=tuple(reasons),
+        notes=tuple(notes),
+    )
+
+
+def _of_chains(
+    replicates: Sequence[Replicate],
+    polished: Polished,
+    rung: str,
+    gradient_calls: int,
+    seconds: float,
+    flaws: Sequence[str],
+    notes: Sequence[str],
+) -> Certificate:
+    """The certificate of draws that chains made: weights did not pass, and are not reported."""
+    khat = max(r.khat for r in replicates)
+    single = ["There is a single restart, so nothing was compared. Use restarts=2 or more."]
+    reasons = [*flaws, *polished.reasons, *(single if len(replicates) == 1 else [])]
+    if polished.reasons:
+        reasons.append(
+            f"Importance weights do not pass either: Pareto k-hat is {khat:.2f}. Reparametrize "
+            f"(non-centred), or look for unknowns that the data do not inform."
+        )
+    return Certificate(
+        trusted=not reasons,
+        method="svi+hmc",
+        guide=rung,
+        ess=polished.ess_bulk,
+        rhat=polished.rhat,
+        elbo=max(r.elbo for r in replicates),
         gradient_calls=gradient_calls,
         seconds=seconds,
         reasons=tuple(reasons),

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from inference import ladder, options, svi
+from inference import options, svi
 from inference.asked import Asked
 from inference.calls import Call
 from inference.certificate import Certificate, missed_mode, verdict
@@ -28,6 +28,7 @@ from inference.guides.gaussian import Gaussian
 from inference.guides.mixture import Mixture
 from inference.guides.start import climbs
 from inference.isolation import one_thread
+from inference.ladder import Climber
 from inference.losses import on_samples
 from inference.modes import MISSED, missed_mass
 from inference.posterior import Posterior
@@ -35,6 +36,7 @@ from inference.problems import Replicates
 from inference.programs import FittedGuide
 from inference.progress import Progress
 from inference.structure import Structure, inspect_rows
+from inference.tails import heavy
 from inference.weighing import Replicate
 
 
@@ -140,7 +142,8 @@ def fit(
         return _nothing_unknown(density, time.perf_counter() - began)
     generators = [torch.Generator().manual_seed(_mix(seed, restart)) for restart in (*range(restarts), -2)]
     with one_thread(), Progress(restarts, progress) as bar:
-        climbed = ladder.run(density, str(guide), generators, draws, steps, bar.step)
+        *own, shared = generators
+        climbed = Climber(density, own, shared, draws, steps, bar.step).climb(str(guide))
     certificate = verdict(
         climbed.replicates,
         rung=climbed.rung,
@@ -149,10 +152,16 @@ def fit(
         seconds=time.perf_counter() - began,
         flaws=[density.flaw] if density.flaw else [],
         notes=[f"{density.note}; plain Pyro was used, draw by draw." for _ in [0] if density.note],
+        polished=climbed.polished,
+        reasons=climbed.reasons,
     )
     if certificate.trusted and climbed.missed > MISSED:
         certificate = replace(certificate, trusted=False, reasons=(missed_mode(climbed.missed),))
-    return _posterior(density, climbed.replicates, certificate, climbed.best, bar.history)
+    posterior = _posterior(
+        density, climbed.replicates, certificate, climbed.guides[climbed.best], bar.history
+    )
+    posterior.certificate = replace(certificate, notes=(*certificate.notes, *heavy(posterior.draws)))
+    return posterior
 
 
 def _by_svi(
@@ -235,12 +244,10 @@ def _challenge(
     generator = torch.Generator().manual_seed(_mix(seed, -2))
     one = Replicates(density, 1)
     with one_thread():
-        mixture = Mixture.of_parts(
-            Gaussian.stack(guides)[None], torch.zeros(1, len(guides)).double() - math.log(len(guides))
-        )
-        share = missed_mass(
-            one, mixture, certificate.log_evidence or 0.0, climbs(one, [generator]), generator
-        )
+        even = torch.full((1, len(guides)), -math.log(len(guides)), dtype=torch.float64)
+        mixture = Mixture.of_parts(Gaussian.stack(guides)[None], even)
+        centres, evidence = mixture.parts.loc[0], certificate.log_evidence or 0.0
+        share = missed_mass(one, mixture, centres, evidence, climbs(one, [generator]), generator)
     if share <= MISSED:
         return certificate
     return replace(certificate, trusted=False, reasons=(missed_mode(share),))

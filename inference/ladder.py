@@ -6,84 +6,242 @@ a flow in the Gaussian's whitened space, and many short Hamiltonian chains.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from inference.chains import Polished, polish
 from inference.density import LogDensity
-from inference.guides import full_rank, mean_field, rungs
+from inference.guides import flow, flow_training, full_rank, mean_field, rungs
+from inference.guides.flow import Flow
+from inference.guides.gaussian import Gaussian
+from inference.guides.lbfgs import Climb
 from inference.guides.mixture import Mixture
 from inference.guides.natural import Report
 from inference.guides.start import climbs
 from inference.modes import missed_mass, mixed
 from inference.problems import Replicates
-from inference.weighing import Replicate, weigh
+from inference.stein import departures, subset
+from inference.tails import uncarried
+from inference.weighing import Replicate, resample, weigh
+
+_PER_UNKNOWN = 10  # draws that a covariance needs, for each unknown
+_CHAINS = 64  # of each restart
+_BUDGET = 3000  # batched gradients that the chains may take; a flow is tried before more
+_TOTAL = 2**27  # elements per gradient of all chains that are worth it
+
+
+_ONE_MODE = 0.9  # share of the largest mode from which on a flow, which finds one, is worth training
+_FLOW_KHAT = 0.6  # at which a flow has been trained enough
+_FLOW = 50  # unknowns up to which a flow is trained before chains are run
+_FLOW_COST = 2**24  # elements per gradient of all its draws that are worth it
 
 
 @dataclass(frozen=True)
 class Climbed:
-    """What the ladder found.
+    """What the ladder has found so far.
 
     Attributes:
         replicates: each restart's draws and what its weights say.
+        proposal: what was weighed, of all restarts.
         guides: each restart's guide.
-        rung: the name of the family that was kept.
-        converged: by restart.
+        rung: the name of their family.
+        converged: by restart, whether its loop ended by itself.
+        reasons: against the draws, beside their weights and the chains'.
+        polished: what the chains say, where they made the draws.
         missed: share of the mass in a mode that no restart covers.
     """
 
     replicates: list[Replicate]
+    proposal: Any
     guides: list[Any]
     rung: str
     converged: list[bool]
-    missed: float
+    reasons: tuple[str, ...] = ()
+    polished: Polished | None = None
+    missed: float = 0.0
 
     @property
-    def best(self) -> Any:
-        """The guide with the best ELBO."""
+    def passed(self) -> bool:
+        """Whether weights, or chains, certify the draws."""
+        if self.polished is not None:
+            return self.polished.converged
+        return not self.reasons and all(r.certified for r in self.replicates)
+
+    @property
+    def best(self) -> int:
+        """The restart with the best ELBO."""
         elbos = [r.elbo for r in self.replicates]
-        return self.guides[elbos.index(max(elbos))]
+        return elbos.index(max(elbos))
 
 
-def run(
-    density: LogDensity,
-    guide: str,
-    generators: list[torch.Generator],
-    draws: int,
-    steps: int | None,
-    report: Report,
-) -> Climbed:
-    """Fit all restarts of one density.
+@dataclass(frozen=True)
+class Climber:
+    """One density, all restarts, and what they draw with.
 
     Args:
         density: the target.
-        guide: "auto", or the name of the rung to stop at.
-        generators: one for each restart; the last draws what the restarts share.
+        own: one generator for each restart.
+        shared: for what the restarts share.
         draws: equally weighted, of each restart.
         steps: cap on the steps of each loop.
         report: called with (rung, step, elbo).
     """
-    *own, shared = generators
-    problems = Replicates(density, len(own))
-    rung = named(guide, density)
-    ends = climbs(problems, own)
-    fitted = rung.fit(problems, ends, own, report, steps)
-    mixture = Mixture.single(fitted.guide, fitted.exact)
-    if rung is full_rank:
-        mixture = mixed(problems, fitted, ends, own, report)
-    weighed = weigh(problems, mixture, _elbos(fitted.elbo, mixture), draws, own, adaptive=guide == "auto")
-    guides, replicates = [mixture.component(p) for p in range(problems.count)], weighed.replicates
-    mixture = weighed.proposal
-    missed = 0.0
-    if all(r.certified for r in replicates) and density.size <= full_rank.LARGEST:
-        evidence = sum(r.log_evidence for r in replicates) / len(replicates)
-        missed = missed_mass(problems, mixture, evidence, ends, shared)
-    return Climbed(
-        replicates, guides, rung.NAME, fitted.converged.tolist(), missed,
-    )  # fmt: skip
+
+    density: LogDensity
+    own: list[torch.Generator]
+    shared: torch.Generator
+    draws: int
+    steps: int | None
+    report: Report
+
+    @property
+    def problems(self) -> Replicates:
+        """The restarts as problems."""
+        return Replicates(self.density, len(self.own))
+
+    def climb(self, guide: str) -> Climbed:
+        """Fit all restarts: up to the named rung, or with "auto" until weights or chains pass."""
+        rung, problems = named(guide, self.density), self.problems
+        ends = climbs(problems, self.own)
+        fitted = rung.fit(problems, ends, self.own, self.report, self.steps)
+        mixture = Mixture.single(fitted.guide, fitted.exact)
+        if rung is full_rank:
+            mixture = mixed(problems, fitted, ends, self.own, self.report)
+        guides = [mixture.component(p) for p in range(problems.count)]
+        found = self._weighed(
+            mixture,
+            guides,
+            _elbos(fitted.elbo, mixture),
+            rung.NAME,
+            fitted.converged,
+            adaptive=guide != rung.NAME,
+        )
+        if guide == flow.NAME or (guide == "auto" and not found.passed and self._may_flow(mixture)):
+            found = self._flow(fitted.guide, stop=guide == flow.NAME)
+        if guide == "auto" and not found.passed:
+            found = self._polished(found, fitted.guide)
+        return self._challenged(found, ends)
+
+    def _weighed(
+        self, proposal: Any, guides: list[Any], elbo: Tensor, name: str, converged: Tensor, *, adaptive: bool
+    ) -> Climbed:
+        """Weigh a guide's draws; weights that pass make up for a loop that did not end by itself."""
+        problems = self.problems
+        weighed = weigh(problems, proposal, elbo, self.draws, self.own, adaptive=adaptive)
+        ended = [c or r.certified for c, r in zip(converged.tolist(), weighed.replicates, strict=True)]
+        thin = tuple(uncarried(self.density, weighed.replicates))
+        return Climbed(weighed.replicates, weighed.proposal, guides, name, ended, thin)
+
+    def _may_flow(self, mixture: Mixture) -> bool:
+        cost = self.density.cost * len(self.own) * flow_training.DRAWS
+        single = bool((mixture.log_weight.amax(1).exp() > _ONE_MODE).all())
+        return single and self.density.size <= _FLOW and cost <= _FLOW_COST
+
+    def _flow(self, guides: Gaussian, *, stop: bool) -> Climbed:
+        """Train flows in the spaces that the Gaussians whiten, until weights of their draws pass."""
+        problems = self.problems
+
+        def certify(flows: Flow) -> list[bool]:
+            rows = torch.zeros(problems.count)
+            pools = weigh(problems, flows.with_tails(), rows, 100, self.own).replicates
+            return [r.certified and r.khat < _FLOW_KHAT for r in pools]
+
+        trained = flow_training.train(
+            problems.value_and_grad, guides, self.own, self.report, self.steps, None if stop else certify
+        )
+        flows = [trained.guide[p] for p in range(problems.count)]
+        wide = trained.guide.with_tails()
+        return self._weighed(wide, flows, trained.elbo, flow.NAME, trained.converged, adaptive=False)
+
+    def _polished(self, found: Climbed, gaussians: Gaussian) -> Climbed:
+        """Run many short chains from each restart's draws, in the space that the best guide whitens."""
+        problems, density = self.problems, self.density
+        if density.cost * problems.count * _CHAINS > _TOTAL:
+            return found
+        guide = found.guides[found.best]
+        guide = guide if isinstance(guide, Flow) else gaussians[found.best]
+        start = torch.stack(
+            [guide.standardized(_starts(r, g)) for r, g in zip(found.replicates, self.own, strict=True)]
+        )
+        polished = polish(_pulled_back(guide, density), start, self.draws, self.shared, self.report, _BUDGET)
+        z = guide.scaled(polished.draws.flatten(0, 1)).reshape(polished.draws.shape)
+        replicates = [
+            replace(
+                r,
+                z=own,
+                log_p=density.log_prob(own),
+                log_q=_log_prob(guide, own),
+                resampled=False,
+                heavy=None,
+            )
+            for r, own in zip(found.replicates, z, strict=True)
+        ]
+        certain = z.shape[1] >= _PER_UNKNOWN * density.size
+        proposal = _around(z) if certain else Mixture.single(gaussians)
+        return replace(found, replicates=replicates, proposal=proposal, reasons=(), polished=polished)
+
+    def _challenged(self, found: Climbed, ends: Climb) -> Climbed:
+        """Look once more at draws that passed: for modes they miss, and at the density's gradient there."""
+        if not found.passed:
+            return found
+        some = subset(torch.stack([r.z for r in found.replicates]))
+        reasons = (*found.reasons, *departures(some, self.density.value_and_grad(some)[1]))
+        missed = 0.0
+        if self.density.size <= full_rank.LARGEST:
+            centres = torch.stack([r.z.mean(0) for r in found.replicates])
+            if isinstance(found.proposal, Mixture):
+                centres = torch.cat([centres, found.proposal.parts.loc.flatten(0, 1)])
+            missed = missed_mass(self.problems, found.proposal, centres, _evidence(found), ends, self.shared)
+        return replace(found, reasons=reasons, missed=missed)
+
+
+def _evidence(found: Climbed) -> float:
+    """Log evidence as far as it is known, in nats.
+
+    After chains it is half way between the ELBO, logZ - KL(guide || posterior), and the mean of
+    log p - log q over their draws, logZ + KL(posterior || guide).
+    """
+    if found.polished is None:
+        return sum(r.log_evidence for r in found.replicates) / len(found.replicates)
+    above = float(torch.stack([r.log_p - r.log_q for r in found.replicates]).mean())
+    return (above + max(r.elbo for r in found.replicates)) / 2
+
+
+def _starts(replicate: Replicate, generator: torch.Generator) -> Tensor:
+    """Where a restart's chains begin: draws picked by their weights, which keep out of far tails."""
+    if replicate.heavy is None:
+        return replicate.z[:_CHAINS]
+    z, log_weights = replicate.heavy
+    return z[resample(log_weights, _CHAINS, generator)]
+
+
+def _pulled_back(guide: Gaussian | Flow, density: LogDensity) -> Any:
+    """The density and its gradient in the space that a guide whitens, up to a constant."""
+    if isinstance(guide, Flow):
+        return guide.pulled_back(density.value_and_grad)
+
+    def function(e: Tensor) -> tuple[Tensor, Tensor]:
+        value, grad = density.value_and_grad(guide.scaled(e))
+        return value, grad * guide.scale if guide.diagonal else grad @ guide.scale
+
+    return function
+
+
+def _log_prob(guide: Gaussian | Flow, z: Tensor) -> Tensor:
+    return guide.log_prob(z)
+
+
+def _around(z: Tensor) -> Mixture:
+    """Gaussians with the mean and covariance of each restart's draws (restarts, draws, size)."""
+    centred = z - z.mean(1, keepdim=True)
+    covariance = centred.mT @ centred / z.shape[1]
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    wide = torch.diag_embed(covariance.diagonal(dim1=-2, dim2=-1).sqrt())
+    return Mixture.single(Gaussian(z.mean(1), torch.where((failed == 0)[:, None, None], factor, wide)))
 
 
 def _elbos(elbo: Tensor, mixture: Mixture) -> Tensor:
@@ -99,6 +257,8 @@ def named(guide: str, density: LogDensity) -> ModuleType:
     """
     if guide == "auto":
         return full_rank if density.size <= full_rank.LARGEST else mean_field
+    if guide == flow.NAME:
+        return named(full_rank.NAME, density)
     known = rungs()
     if guide not in known:
         raise ValueError(f"guide: expected 'auto' or one of {', '.join(sorted(known))}, got {guide!r}.")

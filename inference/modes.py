@@ -10,6 +10,7 @@ a Student t around them, counting only points that are not covered.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,6 +48,7 @@ def mixed(
     """
     parts = [[fitted.guide[p]] for p in range(problems.count)]
     masses = [[float(e)] for e in fitted.elbo]
+    climbed = _shared(climbed)
     open_ends = torch.isfinite(climbed.values)
     for _ in range(_MOST - 1):
         mixture = _mixture(parts, masses)
@@ -57,7 +59,8 @@ def mixed(
             break
         pick = torch.where(open_ends, climbed.values, -torch.inf)[which].argmax(1)
         open_ends[which, pick] = False
-        apart = _barrier(problems, climbed, mixture, which, pick)
+        end, value = climbed.points[which, pick], climbed.values[which, pick]
+        apart = _barrier(problems, end, value, mixture.of(which), which)
         which, pick = which[apart], pick[apart]
         if not len(which):
             continue
@@ -79,16 +82,25 @@ def mixed(
     return Mixture.single(fitted.guide, fitted.exact) if mixture.log_weight.shape[1] == 1 else mixture
 
 
-def _barrier(problems: Problems, climbed: Climb, mixture: Mixture, which: Tensor, pick: Tensor) -> Tensor:
-    """Whether the density dips on the way from an end to every component: else it is of the same mode."""
-    end, value = climbed.points[which, pick], climbed.values[which, pick]
-    loc = mixture.parts.loc[which]  # (problems, components, size)
+def _shared(climbed: Climb) -> Climb:
+    """Every restart is told of all restarts' ends: it fits and weighs them by itself."""
+    count = len(climbed.values)
+    points, values = climbed.points.flatten(0, 1), climbed.values.flatten()
+    return Climb(points.expand(count, *points.shape), values.expand(count, -1), [])
+
+
+def _barrier(problems: Problems, end: Tensor, value: Tensor, mixture: Mixture, which: Tensor) -> Tensor:
+    """Whether the density dips on the way from ends (one each) to every component of a mixture.
+
+    Else the end is of the same mode.
+    """
+    loc = mixture.parts.loc  # (problems, components, size)
     steps = torch.linspace(0, 1, _ON_THE_WAY, dtype=torch.float64)[:, None]
     way = end[:, None, None] + steps * (loc - end[:, None])[:, :, None]
     log_p = problems.log_prob(way.flatten(1, 2), which).reshape(*way.shape[:3])
     lower = torch.minimum(value[:, None], log_p[..., -1])
     dips = log_p.nan_to_num(-torch.inf).amin(-1) < lower - _DIP
-    return (dips | ~torch.isfinite(mixture.log_weight[which])).all(1)
+    return (dips | ~torch.isfinite(mixture.log_weight)).all(1)
 
 
 def _mixture(parts: list[list[Gaussian]], masses: list[list[float]]) -> Mixture:
@@ -116,13 +128,20 @@ def _divergence(a: Gaussian, b: Gaussian) -> float:
 
 
 def missed_mass(
-    problems: Problems, mixture: Mixture, log_evidence: float, climbed: Climb, generator: torch.Generator
+    problems: Problems,
+    guides: Any,
+    centres: Tensor,
+    log_evidence: float,
+    climbed: Climb,
+    generator: torch.Generator,
 ) -> float:
     """Estimate the largest share of posterior mass in one mode that the guides do not cover.
 
     Args:
         problems: the restarts of one fit.
-        mixture: their guides; a point is covered if all of them together cover it.
+        guides: of all restarts; a point is covered if all of them together cover it.
+        centres: (places, size) where they sit: an end from which the density does not dip on the way to one
+            of them is of the same mode.
         log_evidence: as the restarts estimated it, in nats.
         climbed: the ends of their climbs, and of fresh ones.
         generator: of the draws.
@@ -131,28 +150,34 @@ def missed_mass(
         Between 0 and 1, relative to the mass found and missed together.
     """
     ends, values = climbed.points.flatten(0, 1), climbed.values.flatten()
-    open_ends = torch.isfinite(values) & (_together(mixture, ends) < values - log_evidence - COVERED)
-    largest = -math.inf
+    unit = torch.ones(1, *centres.shape, dtype=torch.float64)
+    places = Mixture.of_parts(
+        Gaussian(centres[None], unit), torch.zeros(1, len(centres), dtype=torch.float64)
+    )
+    open_ends = torch.isfinite(values) & (_together(guides, ends) < values - log_evidence - COVERED)
+    first, largest = torch.zeros(1, dtype=torch.long), -math.inf
     for _ in range(_CANDIDATES):
         if not bool(open_ends.any()):
             break
         pick = int(torch.where(open_ends, values, -torch.inf).argmax())
-        local = laplace(problems, ends[None, pick], torch.zeros(1, dtype=torch.long))
+        open_ends[pick] = False
+        if not bool(_barrier(problems, ends[None, pick], values[None, pick], places, first)):
+            continue
+        local = laplace(problems, ends[None, pick], first)
         around = Mixture.single(local)
         z = around.sample(_DRAWS, [generator])
-        log_p = problems.log_prob(z, torch.zeros(1, dtype=torch.long))[0]
-        missed = torch.isfinite(log_p) & (_together(mixture, z[0]) < log_p - log_evidence - COVERED)
+        log_p = problems.log_prob(z, first)[0]
+        missed = torch.isfinite(log_p) & (_together(guides, z[0]) < log_p - log_evidence - COVERED)
         if bool(missed.any()):
             log_w = (log_p - around.log_prob(z)[0])[missed]
             largest = max(largest, float(log_w.logsumexp(0)) - math.log(_DRAWS))
         near = local.standardized(ends[None])[0].square().sum(-1) < 2 * local.size + 10
         open_ends &= ~near
-        open_ends[pick] = False
     share = math.exp(min(largest - log_evidence, 700.0))
     return share / (1 + share)
 
 
-def _together(mixture: Mixture, z: Tensor) -> Tensor:
-    """Log density of all restarts' mixtures together at (draws, size)."""
-    each = mixture.log_prob(z.expand(len(mixture.log_weight), *z.shape))
+def _together(guides: Any, z: Tensor) -> Tensor:
+    """Log density of all restarts' guides together at (draws, size)."""
+    each = guides.log_prob(z.expand(guides.count, *z.shape))
     return each.logsumexp(0) - math.log(len(each))

@@ -24,6 +24,7 @@ _POOL = 2048  # draws at least; the threshold for k-hat is then .698
 _GROWTH = 5  # how often the pool is doubled when it is too thin to resample without replacement
 EASY = 0.5  # k-hat below which weights have a finite variance
 _ADAPTATIONS = 4
+_LIGHT = 0.35  # k-hat below which squares of quantities have no heavier tails than the draws themselves
 _REPEATS = 0.01  # share of the resampled draws that may be repeats of a heavy one
 
 
@@ -55,6 +56,8 @@ class Replicate:
         khat, ess, pool: Pareto k-hat and effective size of the weights of ``pool`` draws.
         log_evidence, log_evidence_stderr: log of the mean weight, and its standard error.
         batches_agree: whether two halves of the pool agree about it.
+        heavy: the pool (draws, size) and its normalized log weights, where the weights are heavy enough to
+            be looked at once more for every quantity.
     """
 
     z: Tensor
@@ -68,6 +71,7 @@ class Replicate:
     log_evidence: float
     log_evidence_stderr: float
     batches_agree: bool
+    heavy: tuple[Tensor, Tensor] | None = None
 
     @property
     def certified(self) -> bool:
@@ -242,6 +246,7 @@ def _replicate(
     return Replicate(
         pool.z[row][index], pool.log_p[row][index], pool.log_q[row][index], passed, elbo, khat, ess,
         len(log_w), mean, stderr, _batches_agree(log_w),
+        (pool.z[row], smoothed) if khat > _LIGHT else None,
     )  # fmt: skip
 
 

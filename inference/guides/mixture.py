@@ -46,6 +46,11 @@ class Mixture:
         """Number of unknowns."""
         return self.parts.size
 
+    @property
+    def count(self) -> int:
+        """Number of problems."""
+        return len(self.log_weight)
+
     def of(self, which: Tensor | None) -> Mixture:
         """Those of some problems."""
         return (

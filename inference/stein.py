@@ -1,0 +1,54 @@
+"""Do the final draws fit the density they are said to come from? Two identities that need no guide.
+
+For draws z of a density p on all of space, with g = grad log p(z): E[g] = 0, and E[(z_i - m_i) g_i] = -1 in
+every coordinate (integration by parts; Stein 1972). They hold whatever made the draws, so they see faults
+behind the weights: a sampler narrower than the density it reports, draws mixed up after they were
+weighed, a gradient of another function. The second is free of scale: it has the same value in the neck
+and in the mouth of a funnel.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_ERRORS = 5.0  # standard errors that a mean may be off
+_SLACK = 0.05  # and how much beside them, for the finite error of what was certified
+_DRAWS = 1000
+
+
+def subset(z: Tensor) -> Tensor:
+    """At most 1,000 of the draws (restarts, draws, size), the same number of every restart."""
+    each = max(1, min(z.shape[1], _DRAWS // z.shape[0]))
+    return z[:, :each].flatten(0, 1)
+
+
+def departures(z: Tensor, grad: Tensor) -> list[str]:
+    """Reasons not to believe that draws (draws, size) come from the density with these gradients.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> z = torch.randn(1000, 3, generator=generator, dtype=torch.float64)
+        >>> departures(z, -z), len(departures(0.8 * z, -0.8 * z))
+        ([], 1)
+    """
+    if len(z) < 100:
+        return []
+    product = (z - z.mean(0)) * grad
+    each = _off(product, -1.0, _SLACK * 4)
+    together = _off(product.mean(1, keepdim=True), -1.0, _SLACK)
+    spread = product.mean()
+    if not (bool(each.any()) or bool(together.any())):
+        return []
+    return [
+        f"The draws do not fit the density: (z - mean) x gradient is {float(spread):.2f} on average over the "
+        f"unknowns, and must be -1 (Stein's identity). They are too narrow or too wide, or mixed up. If the "
+        f"story has jumps (a hard constraint by pyro.factor), write them as supports."
+    ]
+
+
+def _off(values: Tensor, expected: float, slack: float) -> Tensor:
+    """Which columns' means differ from what is expected by more than errors and slack."""
+    finite = torch.isfinite(values).all(0)
+    stderr = values.std(0) / len(values) ** 0.5
+    return ~finite | ((values.mean(0) - expected).abs() > _ERRORS * stderr + slack)
