@@ -1,7 +1,7 @@
 """From a generative story and data to a posterior that says whether to believe it.
 
-The public names are :func:`fit`, :func:`prior`, :func:`load` and :class:`Posterior`. They are looked
-up on first use, so that ``import inference`` costs nothing but this page.
+The public names are :func:`fit`, :func:`fit_many`, :func:`prior`, :func:`reference`, :func:`load` and
+:class:`Posterior`. They are looked up on first use, so that ``import inference`` costs nothing but this page.
 """
 
 from __future__ import annotations
@@ -12,17 +12,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from inference.certificate import Certificate
     from inference.fitting import fit, prior
+    from inference.many import fit_many
     from inference.posterior import Posterior
+    from inference.trusted_sampler import reference
     from inference.storage import load
 
-__all__ = ["Certificate", "Posterior", "fit", "load", "prior"]
+__all__ = ["Certificate", "Posterior", "fit", "fit_many", "load", "prior", "reference"]
 
 _HOME = {
     "Certificate": "inference.certificate",
     "Posterior": "inference.posterior",
     "fit": "inference.fitting",
+    "fit_many": "inference.many",
     "load": "inference.storage",
     "prior": "inference.fitting",
+    "reference": "inference.trusted_sampler",
 }
 
 

@@ -164,6 +164,7 @@ def verdict(
     notes: Sequence[str],
     polished: Polished | None = None,
     reasons: Sequence[str] = (),
+    compared: bool = True,
 ) -> Certificate:
     """Sum up the restarts into one certificate.
 
@@ -176,6 +177,7 @@ def verdict(
         notes: remarks that do not bear on trust.
         polished: what the chains say, where they made the draws.
         reasons: against the draws, beside their weights and the chains'.
+        compared: whether the restarts are to be compared; a single one then is a reason.
     """
     if polished is not None:
         return _of_chains(replicates, polished, rung, gradient_calls, seconds, [*flaws, *reasons], notes)
@@ -186,7 +188,8 @@ def verdict(
         rhat = float(torch.nan_to_num(rank_normalized_rhat(stacked), nan=math.inf).max())
     draws, size = replicates[0].z.shape
     limit = rhat_limit(2 * len(replicates), draws // 2, size)
-    reasons = [*flaws, *reasons, *_weight_reasons(replicates), *_restart_reasons(replicates, rhat, limit)]
+    reasons = [*flaws, *reasons, *_weight_reasons(replicates)]
+    reasons += _restart_reasons(replicates, rhat, limit) if compared else []
     if not all(converged):
         count = sum(not c for c in converged)
         reasons.append(

@@ -110,12 +110,12 @@ class Climber:
         fitted = rung.fit(problems, ends, self.own, self.report, self.steps)
         mixture = Mixture.single(fitted.guide, fitted.exact)
         if rung is full_rank:
-            mixture = mixed(problems, fitted, ends, self.own, self.report)
+            mixture = mixed(problems, fitted, ends, self.own, self.report, replicates=True)
         guides = [mixture.component(p) for p in range(problems.count)]
         found = self._weighed(
             mixture,
             guides,
-            _elbos(fitted.elbo, mixture),
+            mixture_elbos(fitted.elbo, mixture),
             rung.NAME,
             fitted.converged,
             adaptive=guide != rung.NAME,
@@ -244,7 +244,7 @@ def _around(z: Tensor) -> Mixture:
     return Mixture.single(Gaussian(z.mean(1), torch.where((failed == 0)[:, None, None], factor, wide)))
 
 
-def _elbos(elbo: Tensor, mixture: Mixture) -> Tensor:
+def mixture_elbos(elbo: Tensor, mixture: Mixture) -> Tensor:
     """Of one Gaussian, its own; of several far apart, each has its share of the mixture."""
     return elbo - mixture.log_weight[:, 0]
 

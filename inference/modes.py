@@ -35,20 +35,28 @@ _CANDIDATES = 8  # ends looked at closely, after the fit
 
 
 def mixed(
-    problems: Problems, fitted: Fitted, climbed: Climb, generators: list[torch.Generator], report: Report
+    problems: Problems,
+    fitted: Fitted,
+    climbed: Climb,
+    generators: list[torch.Generator],
+    report: Report,
+    *,
+    replicates: bool,
 ) -> Mixture:
-    """Give every restart a component for each mode that its own climbs found.
+    """Give every restart a component for each mode that the climbs found.
 
     Args:
-        problems: the restarts.
+        problems: the targets.
         fitted: a Gaussian for each, from its best start.
-        climbed: the ends of its climbs.
+        climbed: the ends of the climbs.
         generators: of the fixed draws of further fits.
         report: called with (rung, step, elbo).
+        replicates: whether the problems are restarts of one fit: each is then told of all climbs' ends, and
+            fits and weighs the modes by itself.
     """
     parts = [[fitted.guide[p]] for p in range(problems.count)]
     masses = [[float(e)] for e in fitted.elbo]
-    climbed = _shared(climbed)
+    climbed = _shared(climbed) if replicates else climbed
     open_ends = torch.isfinite(climbed.values)
     for _ in range(_MOST - 1):
         mixture = _mixture(parts, masses)
@@ -74,8 +82,8 @@ def mixed(
         found = full_rank.around(problems, local, subset, which, report)
         for i, p in enumerate(which.tolist()):
             new, elbo = found.guide[i], float(found.elbo[i])
-            apart = all(_divergence(new, old) > _SAME for old in parts[p])
-            if apart and math.isfinite(elbo) and elbo - _log_sum(masses[p]) > _NEGLIGIBLE:
+            new_mode = all(_divergence(new, old) > _SAME for old in parts[p])
+            if new_mode and math.isfinite(elbo) and elbo - _log_sum(masses[p]) > _NEGLIGIBLE:
                 parts[p].append(new)
                 masses[p].append(elbo)
     mixture = _mixture(parts, masses)
@@ -83,7 +91,7 @@ def mixed(
 
 
 def _shared(climbed: Climb) -> Climb:
-    """Every restart is told of all restarts' ends: it fits and weighs them by itself."""
+    """All problems' ends, for each of them."""
     count = len(climbed.values)
     points, values = climbed.points.flatten(0, 1), climbed.values.flatten()
     return Climb(points.expand(count, *points.shape), values.expand(count, -1), [])

@@ -11,20 +11,21 @@ _MEMORY = 0.8  # of the ELBO that the bar shows, by reports
 
 
 class Progress:
-    """Counts restarts on a bar, shows the ELBO, smoothed over the last reports, and keeps the history.
+    """Counts restarts or data sets on a bar, shows the ELBO, smoothed, and keeps the history.
 
     Args:
         total: number of restarts.
+        unit: what is counted.
         show: ``True`` or ``False``; ``None`` shows it when standard error is a terminal.
 
     Attributes:
         history: list of (rung, step, elbo in nats).
     """
 
-    def __init__(self, total: int, show: bool | None = None) -> None:
+    def __init__(self, total: int, show: bool | None = None, unit: str = "restart") -> None:
         self.history: list[tuple[str, int, float]] = []
         self._show = sys.stderr.isatty() if show is None else show
-        self._total = total
+        self._total, self._unit = total, unit
         self._bar: Any = None
         self._smooth: float | None = None
 
@@ -32,7 +33,7 @@ class Progress:
         if self._show:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=self._total, desc="fit", unit="restart", delay=_DELAY, file=sys.stderr)
+            self._bar = tqdm(total=self._total, desc="fit", unit=self._unit, delay=_DELAY, file=sys.stderr)
         return self
 
     def __exit__(

@@ -2,9 +2,9 @@
 
 The largest draws of a quantity are fitted by a generalized Pareto distribution, as importance weights are
 (Vehtari, Simpson, Gelman, Yao and Gabry 2024, "Pareto smoothed importance sampling", JMLR 25, section 3).
-With a shape of 1/2 or more its variance does not exist, with 1 or more not even its mean. An average is not to
-be relied on from a shape of .7 on, as with weights; the average of squares, whose tails have twice the
-shape, from .35 on. Such draws may be right, and their quantiles too.
+With a shape of 1/2 or more its variance does not exist, with 1 or more not even its mean. An average is
+not to be relied on from a shape of .7 on, as with weights; the average of squares, whose tails have twice
+the shape, from .35 on. Such draws may be right, and their quantiles too.
 """
 
 from __future__ import annotations
