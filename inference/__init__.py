@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from inference.fitting import fit, prior
     from inference.many import fit_many
     from inference.posterior import Posterior
-    from inference.trusted_sampler import reference
     from inference.storage import load
+    from inference.trusted_sampler import reference
 
 __all__ = ["Certificate", "Posterior", "fit", "fit_many", "load", "prior", "reference"]
 

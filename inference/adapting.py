@@ -9,6 +9,8 @@ Computing 18), and weights of fresh draws from it are the ones that are judged.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from inference.guides.mixture import Mixture
 _COMPONENTS = 6
 _PER_UNKNOWN = 4  # effective draws for every unknown of a component
 _STEPS = 8
+_WIDER, _DEFENSE = 3.0, 0.1  # variance of the component for the tails, and its share
 _FLOOR = 1e-3  # smallest share of a component
 
 
@@ -35,7 +38,25 @@ def adapt(mixture: Mixture, z: Tensor, log_w: Tensor, generators: list[torch.Gen
     start = _split(mixture, z, weights, ess, generators)
     for _ in range(_STEPS):
         start = _step(start, mixture, z, weights, ess)
-    return start
+    return _defended(start, z, weights)
+
+
+def _defended(mixture: Mixture, z: Tensor, weights: Tensor) -> Mixture:
+    """With one more component, as wide as all draws and more, so that tails are met often enough.
+
+    What was fitted is as narrow as the draws that were weighed, and these were too narrow.
+    """
+    mean = (weights[:, None] @ z)[:, 0]
+    centred = z - mean[:, None]
+    covariance = _WIDER * (centred * weights[..., None]).mT @ centred
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    fine = (failed == 0) & torch.isfinite(factor).flatten(1).all(1)
+    factor = torch.where(fine[:, None, None], factor, _WIDER**0.5 * mixture.parts.scale[:, 0])
+    loc = torch.cat([mixture.parts.loc, mean[:, None]], 1)
+    scale = torch.cat([mixture.parts.scale, factor[:, None]], 1)
+    wide = torch.full((len(z), 1), _DEFENSE, dtype=torch.float64).log()
+    share = torch.cat([mixture.log_weight + math.log1p(-_DEFENSE), wide], 1)
+    return Mixture.of_parts(Gaussian(loc, scale), share)
 
 
 def _split(

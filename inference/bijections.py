@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributions import biject_to, constraints
-from torch.distributions.transforms import IndependentTransform, Transform
+from torch.distributions.transforms import (
+    ComposeTransform,
+    IndependentTransform,
+    StickBreakingTransform,
+    Transform,
+)
+from torch.nn.functional import logsigmoid
 
 
 class CholeskyFactor(Transform):
@@ -79,6 +85,47 @@ class PositiveDefinite(CholeskyFactor):
         return (log_diagonal * (n + 1 - position)).sum(-1) + n * math.log(2.0)
 
 
+class StickBreaking(StickBreakingTransform):
+    """torch's map onto the simplex, computed in logarithms.
+
+    Each coordinate breaks off a share sigmoid(x_k - log(n - k)) of what is left. torch keeps that share away
+    from one, so that the last component never falls below 2e-16: near an edge of the simplex a good part of a
+    posterior may lie beyond.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([-0.5, 40.0], dtype=torch.float64)
+        >>> bool((StickBreaking()(x) - StickBreakingTransform()(x)).abs().max() < 1e-15)
+        True
+        >>> float(StickBreaking()(x)[-1]) < 1e-17
+        True
+    """
+
+    def _shares(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logarithms of what each coordinate takes and leaves of what it finds."""
+        offset = x.shape[-1] + 1 - torch.arange(1, x.shape[-1] + 1, dtype=x.dtype, device=x.device)
+        shifted = x - offset.log()
+        return logsigmoid(shifted), logsigmoid(-shifted)
+
+    def _call(self, x: Tensor) -> Tensor:
+        take, leave = self._shares(x)
+        left = leave.cumsum(-1)
+        first = take + torch.nn.functional.pad(left[..., :-1], [1, 0])
+        return torch.cat([first, left[..., -1:]], -1).exp()
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        left = y.flip(-1).cumsum(-1).flip(-1)[..., 1:]
+        offset = y.shape[-1] - torch.arange(1, y.shape[-1], dtype=y.dtype, device=y.device)
+        tiny = torch.finfo(y.dtype).tiny
+        return y[..., :-1].clamp(min=tiny).log() - left.clamp(min=tiny).log() + offset.log()
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        """Of the first n - 1 components: each share's derivative, times what was left."""
+        take, leave = self._shares(x)
+        left = torch.nn.functional.pad(leave.cumsum(-1)[..., :-1], [1, 0])
+        return (take + leave + left).sum(-1)
+
+
 def _side(length: int) -> int:
     return (math.isqrt(8 * length + 1) - 1) // 2
 
@@ -105,6 +152,8 @@ def bijection(support: Any) -> Transform:
         return CholeskyFactor()
     if isinstance(support, type(constraints.positive_definite) | type(constraints.positive_semidefinite)):
         return PositiveDefinite()
+    if support is constraints.simplex:
+        return StickBreaking()
     try:
         return biject_to(support)
     except NotImplementedError as error:
@@ -113,3 +162,27 @@ def bijection(support: Any) -> Transform:
             f"space reaches. Write the site through one that has it (real, positive, interval, simplex, "
             f"ordered, Cholesky factor, positive definite)."
         ) from error
+
+
+def unconstrained_shape(support: Any, shape: torch.Size) -> torch.Size:
+    """The shape in unconstrained space of a value of some shape.
+
+    An element-wise bijection leaves it as it is; torch imports sympy, for half a second, to find that out.
+
+    Example:
+        >>> from torch.distributions import constraints
+        >>> unconstrained_shape(constraints.simplex, torch.Size([5, 3]))
+        torch.Size([5, 2])
+    """
+    return _before(bijection(support), torch.Size(shape))
+
+
+def _before(transform: Transform, shape: torch.Size) -> torch.Size:
+    if isinstance(transform, IndependentTransform):
+        return _before(transform.base_transform, shape)
+    if isinstance(transform, ComposeTransform):
+        for part in reversed(transform.parts):
+            shape = _before(part, shape)
+        return shape
+    element_wise = transform.domain.event_dim == 0 and transform.codomain.event_dim == 0
+    return shape if element_wise else torch.Size(transform.inverse_shape(shape))

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from inference.chains import Polished
+from inference.convergence import rank_normalized_rhat, rhat_limit
 from inference.psis import khat_threshold
-from inference.rhat import rank_normalized_rhat, rhat_limit
 from inference.weighing import ERRORS, FRACTION, Replicate
 
 _RESTART_ERRORS = 4.0  # standard errors by which two restarts' log evidence may differ

@@ -29,9 +29,11 @@ NAME = "hmc"
 ACCEPTANCES = (ACCEPTANCE, 0.95, 0.99)  # tried in turn while trajectories diverge
 _SHORTEST = 10  # draws per chain in the first round
 WARM_UP = 0.5  # share of the budget that warm-up may take
-_GROWTH = (1.3, 3.0)  # factors by which the draws may grow from round to round
+_LEAST, _GROWTH = 1.3, 3.0  # factors by which the draws may grow from round to round
 _SOME = 400  # effective draws, in all, that diagnostics need (Vehtari et al. 2021)
 _PLENTY = 2000  # effective draws that are enough, however many are asked for: 2 % of a standard deviation
+_AMPLE = 20_000  # effective draws beyond which none are wished for
+_CHEAP = 0.25  # share of the budget up to which the wish for more than enough is followed
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Polished:
     """What the chains brought.
 
     Attributes:
-        draws: (restarts, draws, size), equally weighted, nearly independent; neighbours come from
-            different chains.
+        draws: (restarts, draws, size), equally weighted. The draws of one chain follow one another, so that
+            autocorrelations, as ArviZ takes them, show what dependence is left.
         log_p: (restarts, draws) log density there, in nats.
         rhat: largest nested R-hat, over quantities, bulk and folded: of the restarts, and of groups of chains
             with similar starts.
@@ -93,7 +95,7 @@ def polish(
         draws: per restart.
         generator: of all random numbers.
         report: called with ("hmc", gradient calls so far, mean log density of the chains in nats).
-        budget: batched gradient calls after which the chains are given up.
+        budget: batched gradient calls after which the chains are given up; the last trajectories end.
         judged: (rows, n, size) -> (rows, n, quantities), n draws of each row: what convergence is judged by,
             beside the log density; needed where restarts have coordinates of their own. By default the
             coordinates themselves.
@@ -119,11 +121,11 @@ def polish(
     sampler = begin(value_and_grad, start, generator)
     origin = sampler.chains
     measure = judged or (lambda e: e)
-    needed = max(min(draws * start.shape[0], _PLENTY), _SOME)
+    goal = _Goal.of(start.shape[0], start.shape[1], draws, budget)
     for acceptance in ACCEPTANCES:
         settled = warm_up(sampler, int(budget * WARM_UP), acceptance)
         record = Record(start.shape[0])
-        judgement = _rounds(sampler, record, origin, needed, budget, measure, report)
+        judgement = _rounds(sampler, record, origin, goal, measure, report)
         if not judgement.diverging or sampler.gradient_calls >= budget * WARM_UP:
             break
     if not settled and judgement.reasons:
@@ -162,41 +164,58 @@ def begin(target: Target, start: Tensor, generator: torch.Generator) -> Sampler:
     return Sampler(target, Chains(e, log_p, grad), start.shape[0], generator, metric, size**-0.25)
 
 
+@dataclass(frozen=True)
+class _Goal:
+    """Effective draws without which the chains are refused, and those that are gone for while it is cheap."""
+
+    needed: float
+    wanted: float
+    shortest: int
+    budget: int
+
+    @classmethod
+    def of(cls, restarts: int, chains: int, draws: int, budget: int) -> _Goal:
+        asked = restarts * draws
+        needed, wanted = (max(min(asked, enough), _SOME) for enough in (_PLENTY, _AMPLE))
+        return cls(needed, wanted, max(_SHORTEST, math.ceil(draws / chains)), budget)
+
+    def reached(self, judgement: Judgement, calls: int) -> bool:
+        """Whether to stop: no objection is left, and no wish for more, or it was costly already."""
+        return not judgement.reasons and (judgement.ess >= self.wanted or calls > _CHEAP * self.budget)
+
+    def next(self, record: Record, ess: float, least: float) -> int:
+        """How many transitions to have before the next judgement."""
+        growth = min(_GROWTH, max(least, 1.1 * self.wanted / max(ess, 1.0)))
+        return max(self.shortest, record.seen + math.ceil(record.kept * (growth - 1)))
+
+
 def _rounds(
     sampler: Sampler,
     record: Record,
     origin: Chains,
-    needed: float,
-    budget: int,
+    goal: _Goal,
     measure: Callable[[Tensor], Tensor],
     report: Report | None,
 ) -> Judgement:
     """Sample until the judgement is favourable; forget the first half where chains had not yet mixed."""
     first = measure(origin.e[:, None])[:, 0], origin.log_p
-    target, forecast = _SHORTEST, True
+    target, forecast = goal.shortest, True
     while True:
-        while record.seen < target and sampler.gradient_calls < budget:
-            record.add(sampler.advance())
+        over = record.fill(sampler, target, goal.budget)
         if report is not None:
             report(NAME, sampler.gradient_calls, float(sampler.chains.log_p.mean()))
-        over = sampler.gradient_calls >= budget
         if forecast and not over:
-            target = _next(record, needed, outlook(record, measure))
-            forecast = False
-            continue
-        judgement = judge(record, first, needed, measure)
-        if not judgement.reasons or judgement.diverging or over:
-            return judgement.out_of_budget(budget) if over else judgement
+            target, forecast = goal.next(record, outlook(record, measure), 1.0), False
+            if target > record.seen:
+                continue
+        judgement = judge(record, first, goal.needed, measure)
+        if over:
+            return judgement.out_of_budget(goal.budget)
+        if judgement.diverging or goal.reached(judgement, sampler.gradient_calls):
+            return judgement
         if judgement.mixing:
             record.forget()
-        target = _next(record, needed, judgement.ess)
-
-
-def _next(record: Record, needed: float, ess: float) -> int:
-    """How many transitions to have before the next judgement."""
-    low, high = _GROWTH
-    growth = min(high, max(low, 1.1 * needed / max(ess, 1.0)))
-    return record.seen + max(4, math.ceil(record.kept * (growth - 1)))
+        target = goal.next(record, judgement.ess, _LEAST)
 
 
 def _check(start: Tensor, draws: int) -> None:

@@ -51,6 +51,8 @@ def total_log_prob(trace: Any) -> Tensor:
         return torch.stack([site["log_prob_sum"].double() for site in sites]).sum()
     tree, dims, plain, scales = _plated_factors(trace, sites)
     total = torch.stack([site["log_prob_sum"].double() for site in plain]).sum() if plain else 0.0
+    if not tree:  # every site that was summed out has one value
+        return torch.as_tensor(total)
     if len(scales) > 1:
         raise ValueError(
             f"story: expected one common scale for the sites around a summed-out discrete site, got "

@@ -1,178 +1,187 @@
 """A story and its data as one function: unconstrained vector -> log joint density, in batches.
 
-Pyro runs once. The program is traced into a graph of tensor operations; the graph is differentiated,
-batched over draws, and compared with plain Pyro at fresh points. If they disagree, if the graph holds a
-random node, or if the program cannot be traced (it branches on values, say), plain Pyro takes over,
-draw by draw: slower, and said in ``LogDensity.note``.
+Pyro runs once. The program is recorded as a tape of tensor operations; the tape is differentiated, batched
+over draws, shortened, and compared with plain Pyro at fresh points. If they disagree, if the program draws
+random numbers, or if it cannot be recorded (it branches on values, say), plain Pyro takes over, draw by draw:
+slower, and said in ``LogDensity.note``. What was traced serves the next fit of the same story and shapes.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
-from pyro import poutine
-from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
-from torch.func import grad_and_value, vmap
 
 from inference.batching import Batched
-from inference.bijections import bijection
-from inference.contraction import total_log_prob
+from inference.cache import Kept
+from inference.evaluation import Evaluation
 from inference.evidence import Evidence
 from inference.failures import apart
-from inference.folding import Folded, Folding, fold
-from inference.graphs import RandomStoryError, trace
-from inference.handlers import Known, Slot, Unknown
 from inference.isolation import isolated
-from inference.plan import enumerating, plan
+from inference.jacobians import wrong_jacobian
+from inference.plan import enumerating
+from inference.points import Bound, Points, leaves
+from inference.recording import RandomStoryError
 from inference.structure import Structure
+from inference.traced import Evaluated, Traced, disagreement, first_line, sites_agree, trace_story
 
-_AGREEMENT = 1e-8  # of the graph with plain Pyro, relative; float64 sums of 1e6 terms stay below it
 _MEMORY = 2**20  # elements of the largest intermediate per call: 8 MiB, about a core's cache
 _RANDOM = (
     "The story draws random numbers outside pyro.sample, so its density is not a function: the fit saw "
     "arbitrary draws of them. Make them sample sites."
 )
-_WORTH_TRACING = 100  # calls; a trace costs about .5 s and saves some milliseconds a call
+_KEPT: Kept[Traced | str] = Kept()
+_REFUSED = "not folded"  # kept where rows could not be folded, so that it is not tried at every fit
 
 
-class LogDensity:
+class LogDensity(Evaluation):
     """The log joint density of a story's unknowns, given its data.
 
     Args:
         structure: of the story as it is called.
         evidence: checked, by site name.
+        folding: whether rows may be folded into sufficient sums.
 
     Attributes:
         size: number of unconstrained unknowns.
         names: the sites (and missing elements of sites) among the unknowns.
-        traced: whether the graph serves; else plain Pyro, and ``note`` says why.
+        traced: whether the traced story serves; else plain Pyro, and ``note`` says why.
         folded: the rows folded into sufficient sums, where that was possible and agreed.
         note: why plain Pyro is used, where it is.
         flaw: why no fit of this density can be trusted, where that is so.
         gradient_calls: how many batched gradients were taken.
+        cost: elements of the largest intermediate result at one point.
+        seconds: phase ("plan", "trace" or "recall") -> how long it took.
     """
 
-    def __init__(self, structure: Structure, evidence: Mapping[str, Evidence]) -> None:
-        self.structure, self.evidence = structure, dict(evidence)
-        self.plan = plan(structure, evidence)
-        self.data = {name: e.value for name, e in evidence.items()}
-        self.folded = fold(structure, evidence, self.plan.dropped)
-        self.slots = self._slots()
-        self.size = max((slot.stop for slot in self.slots.values()), default=0)
-        self.names = tuple(self.slots)
+    def __init__(
+        self, structure: Structure, evidence: Mapping[str, Evidence], *, folding: bool = True
+    ) -> None:
+        began = time.perf_counter()
+        super().__init__(structure, evidence, folding=folding)
         self.gradient_calls = 0
         self.note, self.flaw = "", ""
-        self._graph: Any = None
-        self._inputs: Mapping[str, Any] = self.data
-        self._gradient: Any = None
-        self._batches: dict[int, Any] = {}
-        self._uses: dict[int, int] = {}
-        self._trace()
+        self.cost = 1
+        self.traced_story: Traced | None = None
+        self._constraining: tuple[Traced, Bound] | None = None
+        planned = time.perf_counter()
+        recalled = self._recall()
+        if not recalled:
+            sites = structure.sites
+            mapped = [(n, sites[n].fn.support, sites[n].shape) for n in self.plan.unknown]
+            self.flaw = wrong_jacobian(mapped)  # before tracing: what has a flaw is not kept
+            self._trace()
+        self.seconds = {
+            "plan": planned - began,
+            "recall" if recalled else "trace": time.perf_counter() - planned,
+        }
 
     @property
     def traced(self) -> bool:
-        """Whether the story was traced into a graph."""
-        return self._graph is not None
+        """Whether the story was traced."""
+        return self.traced_story is not None
 
-    def _slots(self) -> dict[str, Slot]:
-        slots, start = {}, 0
-        for name in self.structure.sites:
-            site, index = self.structure.sites[name], None
-            if name in self.plan.unknown:
-                shape = bijection(site.fn.support).inverse_shape(site.shape)
-            elif name in self.plan.filled:
-                index = (~self.plan.seen[name]).reshape(-1).nonzero().squeeze(-1)
-                shape = index.shape
-            else:
-                continue
-            stop = start + shape.numel()
-            slots[name] = Slot(start, stop, shape, index)
-            start = stop
-        return slots
+    @property
+    def points(self) -> Points:
+        """The traced log density, for any data of these shapes."""
+        return cast(Traced, self.traced_story).log_prob
 
-    def _run(self, z: Tensor, data: Mapping[str, Tensor]) -> tuple[Any, Unknown]:
-        """Run the story with its unknowns at ``z``; call inside :func:`isolated`."""
-        known = {n: v for n, v in data.items() if n not in self.plan.filled}
-        seen = {n: m for n, m in self.plan.seen.items() if n not in self.plan.filled}
-        unknown = Unknown(z, self.slots, data)
-        with (
-            EnumMessenger(-1 - self.structure.nesting),
-            unknown,
-            Known(known, seen, self.plan.summed, self._stand_in()),
-        ):
-            run = poutine.trace(self.structure.call).get_trace()
-        return run, unknown
+    @property
+    def sites(self) -> Traced | None:
+        """What was traced to map points to sites, if it serves."""
+        return None if self._constraining is None else self._constraining[0]
 
-    def _point(self, z: Tensor, data: Mapping[str, Any]) -> Tensor:
-        run, unknown = self._run(z, data)
-        return total_log_prob(run) + unknown.log_det
+    def _plain(self, z: Tensor) -> Evaluated:
+        """Log density and values of sites by plain Pyro, all rows; call inside :func:`isolated`."""
+        value, sites, self.cost = self.evaluated(z, self.inputs())
+        return value, sites
 
-    def _folded_point(self, z: Tensor, data: Mapping[str, Any]) -> Tensor:
-        run, unknown = self._run_folded(z, data)
-        return total_log_prob(run) + unknown.log_det
+    # ---- tracing
 
-    def _run_folded(self, z: Tensor, inputs: Mapping[str, Any]) -> tuple[Any, Unknown]:
-        """Run the story with one row per group of rows; call inside :func:`isolated`."""
-        folded = cast(Folded, self.folded)
-        unknown = Unknown(z, self.slots, {})
-        shared = {n: v for n, v in self.data.items() if n not in {**inputs["values"], **inputs["sums"]}}
-        with unknown, Folding(inputs), Known(shared, {}, (), self._stand_in(len(inputs["counts"]))):
-            run = poutine.trace(folded.call).get_trace()
-        return run, unknown
+    def _recall(self) -> bool:
+        """Take up what an earlier fit traced, if it agrees with plain Pyro here."""
+        story = self.structure.call.story
+        folded = self.folded
+        if folded is not None and _KEPT.get(story, self.key(self.inputs(folded))) is _REFUSED:
+            folded = None
+        inputs = self.inputs(folded)
+        kept = _KEPT.get(story, self.key(inputs))
+        if not isinstance(kept, Traced):
+            return False
+        with isolated(1):
+            fresh = torch.rand(1, self.size) * 2 - 1
+            plain = [self._plain(fresh[0])]
+        if disagreement(kept, inputs, fresh, plain):
+            return False
+        self.folded = folded
+        self._adopt(kept, inputs, fresh, plain)
+        return True
 
-    def _stand_in(self, groups: int | None = None) -> dict[str, Tensor]:
-        """Values of the dropped sites; those of the first rows where one row stands for each group."""
-        sites = self.structure.sites
-        rows = self.structure.row_plate(self.evidence) if groups is not None else None
-        return {n: sites[n].value[: groups if sites[n].within(rows) else None] for n in self.plan.dropped}
+    def _adopt(self, traced: Traced, inputs: Mapping[str, Any], z: Tensor, plain: list[Evaluated]) -> None:
+        self.traced_story, self.cost = traced, traced.cost
+        self._bound = traced.log_prob.bind(leaves(inputs))
+        self._take_sites(traced, inputs, z, plain)
+
+    def _take_sites(
+        self, traced: Traced, inputs: Mapping[str, Any], z: Tensor, plain: list[Evaluated]
+    ) -> None:
+        """Take the traced values of sites, if they are all there and agree with plain Pyro."""
+        complete = set(traced.names) >= set(plain[0][1])
+        if traced.sites is not None and complete and sites_agree(traced, inputs, z, plain):
+            self._constraining = traced, traced.sites.bind(leaves(inputs))
 
     def _trace(self) -> None:
         with isolated(0):
             fresh = torch.rand(3, self.size) * 2 - 1
             with enumerating(self.plan.summed):
-                plain = torch.stack([self._point(z, self.data) for z in fresh])
-                again = self._point(fresh[0], self.data)
-            if again != plain[0] and not again.isnan():
-                self.flaw = _RANDOM
-            self.cost = self._largest(self._run(fresh[0], self.data)[0])
-        if self.folded is not None and self._adopt(self._folded_point, self.folded.inputs, fresh, plain):
-            with isolated(0):
-                self.cost = self._largest(self._run_folded(fresh[0], self.folded.inputs)[0])
-            self.note = ""
-            return
-        self.folded, self.note = None, ""
-        self._adopt(self._point, self.data, fresh, plain)
+                plain = [self._plain(z) for z in fresh]
+                again, _ = self._plain(fresh[0])
+        if again != plain[0][0] and not again.isnan():
+            self.flaw = _RANDOM
+        if self.folded is not None and not self._traced_as(self.inputs(self.folded), fresh, plain):
+            _KEPT.put(self.structure.call.story, self.key(self.inputs(self.folded)), _REFUSED)
+            self.folded = None
+        if self.traced_story is None:
+            self._traced_as(self.inputs(), fresh, plain)
 
-    def _adopt(self, point: Any, inputs: Mapping[str, Any], fresh: Tensor, plain: Tensor) -> bool:
-        """Trace a function of one point and take the graph if it agrees with plain Pyro."""
+    def _traced_as(self, inputs: Mapping[str, Any], fresh: Tensor, plain: list[Evaluated]) -> bool:
+        """Trace the story, folded or not, and take the result if it agrees with plain Pyro."""
+        self.note = ""
         try:
-            graph = trace(point, fresh[0], inputs)
-            with isolated(0):
-                traced = torch.stack([graph(z, inputs) for z in fresh])
-                _, batched = _gradient(graph)(fresh, inputs)
+            traced = trace_story(self.evaluated, fresh[0], inputs)
         except RandomStoryError:
             self.flaw = _RANDOM
             return False
-        except Exception as error:  # whatever a user's program does that a graph cannot hold
-            self.note = f"the story could not be traced ({_first_line(error)})"
+        except Exception as error:  # whatever a user's program does that cannot be recorded
+            self.note = f"the story could not be traced ({first_line(error)})"
             return False
-        gap = torch.maximum((traced - plain).abs(), (batched - plain).abs())
-        same = (gap <= _AGREEMENT * (1 + plain.abs())) | ((traced == plain) & (batched == plain))
-        if not bool(same.all()) and bool(torch.isfinite(plain).any()):
-            self.note = f"the traced graph differs from plain Pyro by {gap.max().item():.3g} nats"
+        self.note = disagreement(traced, inputs, fresh, plain)
+        if self.note:
             return False
-        self._graph, self._inputs = graph, inputs
-        self._gradient = _gradient(graph)
+        self._adopt(traced, inputs, fresh, plain)
+        if not self.flaw:
+            _KEPT.put(self.structure.call.story, self.key(inputs), traced)
         return True
 
-    def _largest(self, run: Any) -> int:
-        total_log_prob(run)
-        nodes = [n for n in run.nodes.values() if "unscaled_log_prob" in n]
-        sizes = [n["unscaled_log_prob"].numel() * torch.Size(n["fn"].event_shape).numel() for n in nodes]
-        return max(sizes, default=1)
+    def _trace_sites(self) -> None:
+        """Trace the values of sites with all rows, where the density needs only their sums."""
+        story, inputs = self.structure.call.story, self.inputs()
+        traced = _KEPT.get(story, self.key(inputs))
+        with isolated(1):
+            fresh = torch.rand(1, self.size) * 2 - 1
+            plain = [self._plain(fresh[0])]
+        try:
+            if not isinstance(traced, Traced):
+                traced = trace_story(self.evaluated, fresh[0], inputs)
+                _KEPT.put(story, self.key(inputs), traced)
+            self._take_sites(traced, inputs, fresh, plain)
+        except Exception:  # whatever a user's program does that cannot be recorded: it is run for each draw
+            return
+
+    # ---- what the ladder calls
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log joint density with the Jacobian of the constraining map.
@@ -183,12 +192,11 @@ class LogDensity:
         Returns:
             (draws,), in nats.
         """
-        if self._graph is not None:
-            values = vmap(lambda u: self._graph(u, self._inputs))
-            chunks = z.split(self._chunk())
-            return torch.cat([apart(lambda part: (values(part), part), c)[0] for c in chunks])
+        if self.traced_story is not None:
+            parts = [apart(lambda part: (self._bound.value(part)[0], part), c)[0] for c in self._chunks(z)]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
         with isolated(0):
-            return torch.stack([self._point(row, self.data) for row in z])
+            return torch.stack([self._plain(row)[0] for row in z])
 
     def value_and_grad(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Log joint density and its gradient.
@@ -200,26 +208,20 @@ class LogDensity:
             (draws,) and (draws, size).
         """
         self.gradient_calls += 1
-        if self._graph is None:
+        if self.traced_story is None:
             return self._looped_gradient(z)
-        parts = [apart(self._traced_gradient, part) for part in z.split(self._chunk())]
+        parts = [apart(self._gradient, part) for part in self._chunks(z)]
+        if len(parts) == 1:
+            return parts[0]
         values, grads = zip(*parts, strict=True)
         return torch.cat(values), torch.cat(grads)
 
-    def _traced_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        grad, value = self._batch(z)(z, self._inputs)
+    def _gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        value, grad = self._bound.gradient(z)
         return value, grad
 
-    def _chunk(self) -> int:
-        return max(1, min(4096, _MEMORY // max(1, self.cost)))
-
-    def _batch(self, z: Tensor) -> Any:
-        """The batched gradient; traced once more for a batch size that is used over and over."""
-        count = len(z)
-        self._uses[count] = self._uses.get(count, 0) + 1
-        if count not in self._batches and self._uses[count] >= _WORTH_TRACING:
-            self._batches[count] = trace(self._gradient, z, self._inputs)
-        return self._batches.get(count, self._gradient)
+    def _chunks(self, z: Tensor) -> tuple[Tensor, ...]:
+        return z.split(max(1, min(4096, _MEMORY // max(1, self.cost))))
 
     def _looped_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         values, grads = [], []
@@ -227,12 +229,12 @@ class LogDensity:
             for row in z:
                 point = row.detach().clone().requires_grad_()
                 try:
-                    value = self._point(point, self.data)
+                    value = self._plain(point)[0]
                     grads.append(torch.autograd.grad(value, point)[0])
                 except RuntimeError as error:
                     raise ValueError(
                         f"story: its density has no gradient with respect to the unknowns "
-                        f"({_first_line(error)}). Between pyro.sample statements use torch operations, not "
+                        f"({first_line(error)}). Between pyro.sample statements use torch operations, not "
                         f"numpy's, and do not detach or read out values."
                     ) from error
                 values.append(value.detach())
@@ -247,30 +249,12 @@ class LogDensity:
         Returns:
             site -> (draws, *site shape).
         """
-        deterministic = [n for n, s in self.structure.sites.items() if s.kind == "deterministic"]
-        if self.plan.summed:
-            hidden = set(self.plan.summed)
-            deterministic = [n for n in deterministic if not hidden & self.structure.ancestors([n])]
-        folded = self.folded if not deterministic else None  # they may depend on the number of rows
-
-        def one(point: Tensor) -> dict[str, Tensor]:
-            if folded is not None:
-                run, unknown = self._run_folded(point, folded.inputs)
-            else:
-                run, unknown = self._run(point, self.data)
-            values = dict(unknown.values)
-            values.update({n: run.nodes[n]["value"].double() for n in deterministic})
-            return values
-
+        if self._constraining is None and self.folded is not None:
+            self._trace_sites()
+        if self._constraining is not None:
+            traced, bound = self._constraining
+            parts = [bound.value(part) for part in self._chunks(z)]
+            return {n: torch.cat([p[i] for p in parts]) for i, n in enumerate(traced.names)}
+        inputs = self.inputs()
         with isolated(0):
-            return Batched(one, self.cost)(z)
-
-
-def _gradient(graph: Any) -> Any:
-    """Gradient and value of a graph of one point, at many points."""
-    return vmap(grad_and_value(lambda z, inputs: graph(z, inputs)), in_dims=(0, None))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
+            return Batched(lambda point: self._site_values(*self._run(point, inputs)), self.cost)(z)

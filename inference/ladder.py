@@ -1,7 +1,8 @@
 """The ladder: all restarts of a fit climb together, and weights decide whether to stop, climb on or refuse.
 
 Start, full-rank Gaussian, one component for every further mode, importance weights. Where these do not pass:
-a flow in the Gaussian's whitened space, and many short Hamiltonian chains.
+many short Hamiltonian chains, in the space that the Gaussian whitens, or where they do not get along there,
+that a flow does.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 from inference.chains import Polished, polish
 from inference.density import LogDensity
 from inference.guides import flow, flow_training, full_rank, mean_field, rungs
+from inference.guides.blend import Blend
 from inference.guides.flow import Flow
 from inference.guides.gaussian import Gaussian
 from inference.guides.lbfgs import Climb
@@ -26,15 +28,16 @@ from inference.modes import missed_mass, mixed
 from inference.problems import Replicates
 from inference.stein import departures, subset
 from inference.tails import uncarried
-from inference.weighing import Replicate, resample, weigh
+from inference.weighing import POOL, Replicate, resample, weigh
 
 _PER_UNKNOWN = 10  # draws that a covariance needs, for each unknown
+_STEIN = 1000  # draws that are asked about the gradient
 _CHAINS = 64  # of each restart
-_BUDGET = 3000  # batched gradients that the chains may take; a flow is tried before more
+_BUDGET = 4000  # batched gradients that the chains may take
+_SHORT = 3000  # the same before a flow is tried
 _TOTAL = 2**27  # elements per gradient of all chains that are worth it
 
 
-_ONE_MODE = 0.9  # share of the largest mode from which on a flow, which finds one, is worth training
 _FLOW_KHAT = 0.6  # at which a flow has been trained enough
 _FLOW = 50  # unknowns up to which a flow is trained before chains are run
 _FLOW_COST = 2**24  # elements per gradient of all its draws that are worth it
@@ -120,54 +123,65 @@ class Climber:
             fitted.converged,
             adaptive=guide != rung.NAME,
         )
-        if guide == flow.NAME or (guide == "auto" and not found.passed and self._may_flow(mixture)):
-            found = self._flow(fitted.guide, stop=guide == flow.NAME)
-        if guide == "auto" and not found.passed:
-            found = self._polished(found, fitted.guide)
+        if guide == flow.NAME:
+            found = self._flow(fitted.guide, found.proposal, stop=True)
+        elif guide == "auto" and not found.passed:
+            found = self._further(found, fitted.guide)
         return self._challenged(found, ends)
+
+    def _further(self, found: Climbed, gaussians: Gaussian) -> Climbed:
+        """Chains where weights do not pass; a flow where chains do not, and chains in its space."""
+        flowing = self._may_flow()
+        moved = self._polished(found, gaussians, _SHORT if flowing else _BUDGET)
+        if moved.passed or not flowing:
+            return moved
+        flowed = self._flow(gaussians, found.proposal, stop=False)
+        return flowed if flowed.passed else self._polished(flowed, gaussians, _BUDGET)
 
     def _weighed(
         self, proposal: Any, guides: list[Any], elbo: Tensor, name: str, converged: Tensor, *, adaptive: bool
     ) -> Climbed:
         """Weigh a guide's draws; weights that pass make up for a loop that did not end by itself."""
-        problems = self.problems
-        weighed = weigh(problems, proposal, elbo, self.draws, self.own, adaptive=adaptive)
+        problems, traced = self.problems, self.density.traced
+        least = POOL if traced else POOL // 4
+        weighed = weigh(
+            problems, proposal, elbo, self.draws, self.own, least, adaptive=adaptive and self.density.traced
+        )
         ended = [c or r.certified for c, r in zip(converged.tolist(), weighed.replicates, strict=True)]
         thin = tuple(uncarried(self.density, weighed.replicates))
         return Climbed(weighed.replicates, weighed.proposal, guides, name, ended, thin)
 
-    def _may_flow(self, mixture: Mixture) -> bool:
-        cost = self.density.cost * len(self.own) * flow_training.DRAWS
-        single = bool((mixture.log_weight.amax(1).exp() > _ONE_MODE).all())
-        return single and self.density.size <= _FLOW and cost <= _FLOW_COST
+    def _may_flow(self) -> bool:
+        cost = self.problems.cost * len(self.own) * flow_training.DRAWS
+        return self.density.size <= _FLOW and cost <= _FLOW_COST
 
-    def _flow(self, guides: Gaussian, *, stop: bool) -> Climbed:
+    def _flow(self, guides: Gaussian, mixture: Mixture, *, stop: bool) -> Climbed:
         """Train flows in the spaces that the Gaussians whiten, until weights of their draws pass."""
         problems = self.problems
 
         def certify(flows: Flow) -> list[bool]:
             rows = torch.zeros(problems.count)
-            pools = weigh(problems, flows.with_tails(), rows, 100, self.own).replicates
+            pools = weigh(problems, Blend(flows.with_tails(), mixture), rows, 100, self.own).replicates
             return [r.certified and r.khat < _FLOW_KHAT for r in pools]
 
         trained = flow_training.train(
             problems.value_and_grad, guides, self.own, self.report, self.steps, None if stop else certify
         )
         flows = [trained.guide[p] for p in range(problems.count)]
-        wide = trained.guide.with_tails()
+        wide = Blend(trained.guide.with_tails(), mixture)
         return self._weighed(wide, flows, trained.elbo, flow.NAME, trained.converged, adaptive=False)
 
-    def _polished(self, found: Climbed, gaussians: Gaussian) -> Climbed:
+    def _polished(self, found: Climbed, gaussians: Gaussian, budget: int) -> Climbed:
         """Run many short chains from each restart's draws, in the space that the best guide whitens."""
         problems, density = self.problems, self.density
-        if density.cost * problems.count * _CHAINS > _TOTAL:
+        if problems.cost * problems.count * _CHAINS > _TOTAL:
             return found
         guide = found.guides[found.best]
         guide = guide if isinstance(guide, Flow) else gaussians[found.best]
         start = torch.stack(
             [guide.standardized(_starts(r, g)) for r, g in zip(found.replicates, self.own, strict=True)]
         )
-        polished = polish(_pulled_back(guide, density), start, self.draws, self.shared, self.report, _BUDGET)
+        polished = polish(_pulled_back(guide, density), start, self.draws, self.shared, self.report, budget)
         z = guide.scaled(polished.draws.flatten(0, 1)).reshape(polished.draws.shape)
         replicates = [
             replace(
@@ -182,13 +196,16 @@ class Climber:
         ]
         certain = z.shape[1] >= _PER_UNKNOWN * density.size
         proposal = _around(z) if certain else Mixture.single(gaussians)
+        if isinstance(guide, Flow):
+            proposal = found.proposal
         return replace(found, replicates=replicates, proposal=proposal, reasons=(), polished=polished)
 
     def _challenged(self, found: Climbed, ends: Climb) -> Climbed:
         """Look once more at draws that passed: for modes they miss, and at the density's gradient there."""
         if not found.passed:
             return found
-        some = subset(torch.stack([r.z for r in found.replicates]))
+        most = _STEIN if self.density.traced else _STEIN // 10
+        some = subset(torch.stack([r.z for r in found.replicates]), most)
         reasons = (*found.reasons, *departures(some, self.density.value_and_grad(some)[1]))
         missed = 0.0
         if self.density.size <= full_rank.LARGEST:

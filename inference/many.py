@@ -28,9 +28,10 @@ from inference.progress import Progress
 from inference.stacked import Stacked, stack
 from inference.stein import departures
 from inference.tails import carried
-from inference.weighing import Replicate, weigh
+from inference.weighing import POOL, Replicate, weigh
 
 _BATCH = 128  # data sets that are moved together
+_STARTS = 4  # of each: there are many data sets to try others in
 _CHECKED = 250  # draws of each that Stein's identity is asked about
 _THIN = 0.7  # Pareto shape of weight x square from which too few draws carry a spread
 
@@ -185,11 +186,13 @@ _Columns = tuple[list[Replicate], list[Any], list[bool], list[list[str]]]
 
 def _fitted(part: Part, generators: list[torch.Generator], draws: int, bar: Progress) -> _Columns:
     """Replicates, guides, convergence and departures of some data sets."""
-    ends = climbs(part, generators)
+    ends = climbs(part, generators, _STARTS)
     found = full_rank.fit(part, ends, generators, bar.step)
     mixture = mixed(part, found, ends, generators, bar.step, replicates=False)
     guides: list[Gaussian | Any] = [mixture.component(p) for p in range(part.count)]
-    weighed = weigh(part, mixture, mixture_elbos(found.elbo, mixture), draws, generators, adaptive=True)
+    weighed = weigh(
+        part, mixture, mixture_elbos(found.elbo, mixture), draws, generators, POOL // 2, adaptive=True
+    )
     some = torch.stack([r.z[:_CHECKED] for r in weighed.replicates])
     _, grad = part.value_and_grad(some)
     departed = [departures(z, g) for z, g in zip(some, grad, strict=True)]

@@ -1,8 +1,8 @@
 """A recorded function of one point, made to serve any number of points, of one data set or of many.
 
-The recorded operations are batched by ``torch.vmap``, differentiated, recorded once more for any number of draws
-(:mod:`inference.anysize`), shortened, and compiled into one Python function. What does not depend on the point
-is computed once for given inputs.
+The recorded operations are batched by ``torch.vmap``, differentiated, recorded once more for any number of
+draws (:mod:`inference.anysize`), shortened, and compiled into one Python function. What does not depend on
+the point is computed once for given inputs.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from inference.anysize import UnlikeError, any_size, split
 from inference.isolation import isolated
 from inference.simplify import simplify
-from inference.spelling import Run, compiled
+from inference.spelling import Run, compiled_for
 from inference.tape import Tape
 
 
@@ -81,16 +82,13 @@ class Points:
                 tape = any_size(
                     function, lambda *sizes: self._example(sizes, inputs, sets), (0, 1) if sets else (0,)
                 )
-                made = {kind: self._compiled(tape, sets)}
+                example = self._example((3, 2) if sets else (3,), inputs, sets)
+                made = {kind: _part(tape, tape.outputs, example)}
                 if kind == "gradient" and ("value", sets) not in self._parts:
-                    made["value"] = self._compiled(tape, sets, tape.outputs[:1])
+                    made["value"] = _part(tape, tape.outputs[:1], example)
         except (UnlikeError, RuntimeError, ValueError, TypeError, NotImplementedError):
             made = {kind: Part(lambda *given: given, function, recorded=False)}
         self._parts.update({(name, sets): part for name, part in made.items()})
-
-    def _compiled(self, tape: Tape, sets: bool, outputs: tuple[int, ...] | None = None) -> Part:
-        before, rest = split(simplify(tape, outputs), (0,) if sets and len(tape.inputs) > 1 else ())
-        return Part(before.run, compiled(rest))
 
     def _example(self, sizes: Sequence[int], inputs: Sequence[Tensor], sets: bool) -> list[Tensor]:
         z = torch.rand(*sizes, self.size, dtype=torch.float64) - 0.5
@@ -108,8 +106,10 @@ class Points:
             with torch.enable_grad():
                 point = z.detach().requires_grad_()
                 (value,) = whole(point, *inputs)
-                (grad,) = torch.autograd.grad(value.sum(), point, allow_unused=True)
-            return value.detach(), torch.zeros_like(point) if grad is None else grad
+                if not value.requires_grad:  # a density that is flat, or whose unknowns were detached
+                    return value, torch.zeros_like(point)
+                (grad,) = torch.autograd.grad(value.sum(), point)
+            return value.detach(), grad
 
         return gradient if kind == "gradient" else whole
 
@@ -145,7 +145,17 @@ class Bound:
                 return part.run(z, *given)
         with torch.inference_mode():
             found = part.run(z, *given)
-        return tuple([out.clone() for out in found])  # a tensor made in inference mode takes no part in gradients
+        return tuple(
+            [out.clone() for out in found]
+        )  # a tensor made in inference mode takes no part in gradients
+
+
+def _part(tape: Tape, outputs: tuple[int, ...], example: Sequence[Tensor]) -> Part:
+    """Part a recorded batch into what is computed once and what is computed for points, and compile it."""
+    z, *inputs = example
+    sets = len(tape.batched) > 1
+    before, rest = split(simplify(tape, outputs), (0,) if sets and inputs else ())
+    return Part(before.run, compiled_for(rest, [z, *before.run(*inputs)]))
 
 
 def simplified(tape: Tape, outputs: tuple[int, ...] | None = None) -> Points:
@@ -155,6 +165,4 @@ def simplified(tape: Tape, outputs: tuple[int, ...] | None = None) -> Points:
 
 def leaves(tree: Any) -> list[Tensor]:
     """The tensors of a tree of inputs, in the order in which they are recorded."""
-    from torch.utils._pytree import tree_leaves
-
     return [x for x in tree_leaves(tree) if isinstance(x, Tensor)]

@@ -13,8 +13,7 @@ from torch import Tensor
 from inference import answers
 from inference.certificate import Certificate
 from inference.fitted import Fit
-from inference.guides.gaussian import Gaussian
-from inference.guides.mixture import Mixture
+from inference.guides.stored import Family
 from inference.programs import FittedGuide
 
 _NOISY = (0.5, 0.05)  # Monte Carlo error in nats, and relative, beyond which log_prob warns
@@ -52,7 +51,7 @@ class Posterior:
         self,
         fit: Fit,
         certificate: Certificate,
-        guide: Gaussian | Mixture | FittedGuide | None,
+        guide: Family | FittedGuide | None,
         history: Sequence[tuple[str, int, float]],
     ) -> None:
         self._fit = fit

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from inference.density import LogDensity
 
+_UNTRACED = 2**21  # elements that a run of plain Pyro is worth, for one draw
+
 
 class Problems(Protocol):
     """``count`` log densities over vectors of ``size`` unknowns each."""
@@ -49,7 +51,8 @@ class Replicates:
     """
 
     def __init__(self, density: LogDensity, count: int) -> None:
-        self.density, self.count, self.size, self.cost = density, count, density.size, density.cost
+        self.density, self.count, self.size = density, count, density.size
+        self.cost = density.cost if density.traced else _UNTRACED
 
     @property
     def gradient_calls(self) -> int:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from inference.hamiltonian import Transition
+from inference.warmup import Sampler
 
 _MEMORY = 2**26  # numbers kept: 512 MiB; beyond it every second draw is dropped
 
@@ -59,6 +60,16 @@ class Record:
         """Transitions that the kept draws span."""
         return len(self._e) * self.stride
 
+    def fill(self, sampler: Sampler, target: int, budget: int) -> bool:
+        """Let the chains run up to a number of transitions; at least 4, without which nothing can be judged.
+
+        Returns:
+            Whether the budget of gradient calls is used up.
+        """
+        while self.seen < target and (sampler.gradient_calls < budget or len(self._e) < 4):
+            self.add(sampler.advance())
+        return sampler.gradient_calls >= budget
+
     @property
     def rows(self) -> int:
         """How many chains there are."""
@@ -94,6 +105,8 @@ class Record:
     def thinned(self, draws: int) -> tuple[Tensor, Tensor]:
         """So many draws of each restart, evenly from all of its chains, and their log densities.
 
+        The draws of one chain follow one another: whoever looks at autocorrelations sees those that are left.
+
         Returns:
             (restarts, draws, size) and (restarts, draws). Where fewer were kept, all of them.
         """
@@ -101,7 +114,8 @@ class Record:
         count = min(len(self._e), math.ceil(draws / chains))
         # Evenly spaced, the last one included; of the first, only as many chains as are needed.
         index = [len(self._e) - 1 - (k * len(self._e)) // count for k in reversed(range(count))]
-        surplus = max(0, count * chains - draws)
-        e = torch.stack([self._e[i].unflatten(0, (self.restarts, chains)) for i in index], 1)
-        log_p = torch.stack([self._log_p[i].unflatten(0, (self.restarts, chains)) for i in index], 1)
-        return e.flatten(1, 2)[:, surplus:], log_p.flatten(1, 2)[:, surplus:]
+        keep = torch.ones(chains, count, dtype=torch.bool, device=self._e[0].device)
+        keep[: max(0, count * chains - draws), 0] = False
+        e = torch.stack([self._e[i].unflatten(0, (self.restarts, chains)) for i in index], 2)
+        log_p = torch.stack([self._log_p[i].unflatten(0, (self.restarts, chains)) for i in index], 2)
+        return e[:, keep], log_p[:, keep]

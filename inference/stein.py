@@ -17,10 +17,11 @@ _SLACK = 0.05  # and how much beside them, for the finite error of what was cert
 _DRAWS = 1000
 
 
-def subset(z: Tensor) -> Tensor:
-    """At most 1,000 of the draws (restarts, draws, size), the same number of every restart."""
-    each = max(1, min(z.shape[1], _DRAWS // z.shape[0]))
-    return z[:, :each].flatten(0, 1)
+def subset(z: Tensor, most: int = _DRAWS) -> Tensor:
+    """At most 1,000 of the draws (restarts, draws, size), evenly from every restart."""
+    each = max(1, min(z.shape[1], most // z.shape[0]))
+    index = torch.linspace(0, z.shape[1] - 1, each).long()
+    return z[:, index].flatten(0, 1)
 
 
 def departures(z: Tensor, grad: Tensor) -> list[str]:

@@ -25,8 +25,7 @@ from inference.certificate import Certificate
 from inference.construct import instance
 from inference.evidence import Evidence
 from inference.fitted import Fit
-from inference.guides.gaussian import Gaussian
-from inference.guides.mixture import Mixture
+from inference.guides.stored import Family, from_tensors, to_tensors
 from inference.programs import FittedGuide
 from inference.states import WITHOUT_GUIDE, pack, require_same, unpack
 from inference.structure import inspect_story
@@ -87,11 +86,7 @@ def _write(posterior: Posterior, folder: Path) -> None:
         tensors[f"data/{name}"] = one.value
         if one.seen is not None:
             tensors[f"seen/{name}"] = one.seen
-    if isinstance(family, Gaussian):
-        tensors.update({"guide/loc": family.loc, "guide/scale": family.scale})
-    if isinstance(family, Mixture):
-        tensors.update({"guide/loc": family.parts.loc, "guide/scale": family.parts.scale})
-        tensors["guide/log_weight"] = family.log_weight
+    tensors.update({f"guide/{name}": value for name, value in to_tensors(family).items()})
     facts, trained = pack(posterior)
     tensors.update(trained)
     call = fit.structure.call
@@ -224,16 +219,14 @@ def load(
     )  # fmt: skip
     require_same(fit, (page.get("programs") or {}).get("log_joint", []))
     certificate = Certificate.of_dict(page["certificate"])
-    family: Gaussian | Mixture | FittedGuide | None = None
-    if "guide/loc" in tensors:
-        family = Gaussian(tensors["guide/loc"], tensors["guide/scale"])
-        if "guide/log_weight" in tensors:
-            family = Mixture(family, tensors["guide/log_weight"], torch.tensor(0.5))
-    elif local is not None and local.guide is not None:
+    family: Family | FittedGuide | None = from_tensors(
+        {n.removeprefix("guide/"): t for n, t in tensors.items() if n.startswith("guide/")}
+    )
+    if family is None and local is not None and local.guide is not None:
         seen = {n: e.seen for n, e in checked.items() if e.seen is not None}
         data = {n: e.value for n, e in checked.items()}
         family = FittedGuide(local.guide.program, local.guide.params, data, seen)
-    elif local is not None and page["programs"]["guide"] is not None:
+    elif family is None and local is not None and page["programs"]["guide"] is not None:
         certificate = replace(certificate, notes=(*certificate.notes, WITHOUT_GUIDE))
     return Posterior(fit, certificate, family, [tuple(row) for row in page["history"]])
 

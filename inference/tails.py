@@ -52,13 +52,17 @@ def carried(values: Mapping[str, Tensor], log_weights: Tensor) -> dict[str, floa
 
 
 def uncarried(density: LogDensity, replicates: Sequence[Replicate]) -> list[str]:
-    """Reasons against resampled draws: sites whose spread too few of the weighted ones carry."""
-    worst: dict[str, float] = {}
+    """Reasons against resampled draws: sites whose spread too few of the weighted ones carry.
+
+    The shape is averaged over the restarts, since each estimate of it errs by about .1.
+    """
+    found: dict[str, list[float]] = {}
     for replicate in replicates:
         if replicate.heavy is not None and replicate.certified:
             z, log_weights = replicate.heavy
             for name, shape in carried(density.constrain(z), log_weights).items():
-                worst[name] = max(shape, worst.get(name, -math.inf))
+                found.setdefault(name, []).append(shape)
+    worst = {name: sum(shapes) / len(shapes) for name, shapes in found.items()}
     return [
         f"{name}: too few of the weighted draws carry its standard deviation (Pareto shape {shape:.2f} of "
         f"weight x squared deviation, above {_MEAN}): its tail is cut off."

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -20,9 +21,10 @@ from inference.psis import khat_threshold, pareto_smooth_rows
 
 FRACTION = 0.1  # smallest effective size that is trusted, as a fraction of the pool
 ERRORS = 3.0  # standard errors by which two batches' log evidence may differ
-_POOL = 2048  # draws at least; the threshold for k-hat is then .698
+POOL = 2048  # draws at least; the threshold for k-hat is then .698
 _GROWTH = 5  # how often the pool is doubled when it is too thin to resample without replacement
-EASY = 0.5  # k-hat below which weights have a finite variance
+EASY = 0.3  # k-hat below which a proposal is left as it is
+_FITTED = 0.5  # k-hat with which a fitted one is content: the weights' variance is finite
 _ADAPTATIONS = 4
 _LIGHT = 0.35  # k-hat below which squares of quantities have no heavier tails than the draws themselves
 _REPEATS = 0.01  # share of the resampled draws that may be repeats of a heavy one
@@ -92,7 +94,7 @@ class Pool:
     log_p: Tensor
     log_q: Tensor
 
-    @property
+    @cached_property
     def log_w(self) -> Tensor:
         """Log weights; ``-inf`` where the target has no density."""
         return torch.where(torch.isfinite(self.log_p), self.log_p - self.log_q, -torch.inf)
@@ -131,7 +133,7 @@ def weigh(
     elbo: Tensor,
     draws: int,
     generators: list[torch.Generator],
-    least: int = _POOL,
+    least: int = POOL,
     *,
     adaptive: bool = False,
 ) -> Weighed:
@@ -154,11 +156,11 @@ def weigh(
     adapted = torch.zeros(len(elbo), dtype=torch.bool)
     waiting, done = [], {}
     for attempt in range(_ADAPTATIONS + 1 if adaptive else 1):
-        size = max(least, _POOL * 2 ** ((attempt + 1) // 2))
+        size = max(least, least * 2 ** ((attempt + 1) // 2)) if adaptive else max(least, 2 * draws)
         some = [generators[p] for p in rows.tolist()]
         pool = _draw(problems, proposal, size, some, rows)
         smoothed, khat = _smooth(pool.log_w)
-        hard = (khat >= EASY) | (_effective(pool.log_w) < 2 * FRACTION * size)
+        hard = (khat >= (_FITTED if attempt else EASY)) | (_effective(pool.log_w) < 2 * FRACTION * size)
         hard &= torch.isfinite(pool.log_w).any(1) & adaptive & (attempt < _ADAPTATIONS)
         waiting.append((rows[~hard], pool.of(~hard)))
         if not bool(hard.any()):
@@ -170,6 +172,13 @@ def weigh(
     for rows, pool in waiting:
         if len(rows):
             done.update(_grown(problems, proposal, elbo, draws, generators, rows, pool))
+    failed = {p: r.heavy for p, r in done.items() if adaptive and r.heavy is not None and not r.certified}
+    for p, (z, smoothed) in failed.items():  # the larger pool told more
+        one = torch.tensor([p])
+        better = adapt(proposal.of(one), z[None], smoothed[None], [generators[p]])
+        proposal = proposal.put(one, better)
+        pool = _draw(problems, proposal, max(POOL, len(z) // 2), [generators[p]], one)
+        done.update(_grown(problems, proposal, elbo, draws, generators, one, pool))
     return Weighed([done[p] for p in range(len(elbo))], proposal, adapted)
 
 
@@ -192,11 +201,12 @@ def _grown(
         promising = (khat < khat_threshold(size)) & (ess >= FRACTION * size)
         enough = (smoothed.exp() - 1 / draws).clamp(min=0).sum(-1) <= _REPEATS
         more = promising & ~enough & (attempt < growth) | (size < 2 * draws)
-        for i in (~more).nonzero().squeeze(-1).tolist():
-            p = int(rows[i])
-            passed = bool(promising[i] & enough[i])
-            facts = (float(elbo[p]), float(khat[i]), float(ess[i]))
-            done[p] = _replicate(pool, i, smoothed[i], passed, facts, draws, generators[p])
+        settled = ~more
+        if bool(settled.any()):
+            facts = _facts(pool.log_w, khat, ess, elbo[rows])
+            for i in settled.nonzero().squeeze(-1).tolist():
+                p, passed = int(rows[i]), bool(promising[i] & enough[i])
+                done[p] = _replicate(pool, i, smoothed[i], passed, facts[i], draws, generators[p])
         if not bool(more.any()):
             break
         rows, pool = rows[more], pool.of(more)
@@ -230,37 +240,50 @@ def _effective(log_w: Tensor) -> Tensor:
     return (2 * log_w.logsumexp(-1) - (2 * log_w).logsumexp(-1)).exp().nan_to_num(0.0)
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """What is said about one problem's weights; as in :class:`Replicate`."""
+
+    elbo: float
+    khat: float
+    ess: float
+    log_evidence: float
+    log_evidence_stderr: float
+    batches_agree: bool
+
+
+def _facts(log_w: Tensor, khat: Tensor, ess: Tensor, elbo: Tensor) -> list[_Facts]:
+    """Of all problems at once."""
+    mean, stderr = _log_mean(log_w)
+    (a, a_error), (b, b_error) = (_log_mean(half) for half in log_w.chunk(2, 1))
+    agree = (a - b).abs() <= ERRORS * torch.hypot(a_error, b_error) + 1e-9 * (1 + a.abs())
+    columns = (elbo, khat, ess, mean, stderr, agree)
+    return [_Facts(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
+
+
+def _log_mean(log_w: Tensor) -> tuple[Tensor, Tensor]:
+    """Log of the mean weight of every row, and its standard error by the delta method."""
+    count = log_w.shape[1]
+    mean = log_w.logsumexp(1) - math.log(count)
+    relative = (log_w - mean[:, None]).exp()
+    return mean, relative.std(1) / math.sqrt(count)
+
+
 def _replicate(
     pool: Pool,
     row: int,
     smoothed: Tensor,
     passed: bool,
-    facts: tuple[float, float, float],
+    facts: _Facts,
     draws: int,
     generator: torch.Generator,
 ) -> Replicate:
-    elbo, khat, ess = facts
-    log_w = pool.log_w[row]
-    mean, stderr = _log_mean(log_w)
     index = resample(smoothed, draws, generator) if passed else torch.arange(0, 2 * draws, 2)  # no tails
     return Replicate(
-        pool.z[row][index], pool.log_p[row][index], pool.log_q[row][index], passed, elbo, khat, ess,
-        len(log_w), mean, stderr, _batches_agree(log_w),
-        (pool.z[row], smoothed) if khat > _LIGHT else None,
+        pool.z[row][index], pool.log_p[row][index], pool.log_q[row][index], passed, facts.elbo, facts.khat,
+        facts.ess, pool.z.shape[1], facts.log_evidence, facts.log_evidence_stderr, facts.batches_agree,
+        (pool.z[row], smoothed) if facts.khat > _LIGHT else None,
     )  # fmt: skip
-
-
-def _log_mean(log_w: Tensor) -> tuple[float, float]:
-    """Log of the mean weight, and its standard error by the delta method."""
-    count = len(log_w)
-    mean = float(log_w.logsumexp(0)) - math.log(count)
-    relative = (log_w - mean).exp()
-    return mean, float(relative.std()) / math.sqrt(count)
-
-
-def _batches_agree(log_w: Tensor) -> bool:
-    (a, a_error), (b, b_error) = (_log_mean(half) for half in log_w.chunk(2))
-    return abs(a - b) <= ERRORS * math.hypot(a_error, b_error) + 1e-9 * (1 + abs(a))
 
 
 def resample(log_weights: Tensor, count: int, generator: torch.Generator) -> Tensor:

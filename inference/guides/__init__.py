@@ -17,7 +17,7 @@ def rungs() -> dict[str, ModuleType]:
 
     Example:
         >>> sorted(rungs())
-        ['full_rank', 'laplace', 'mean_field']
+        ['flow', 'full_rank', 'laplace', 'mean_field']
     """
     modules = [import_module(f"{__name__}.{m.name}") for m in iter_modules(__path__)]
     return {module.NAME: module for module in modules if hasattr(module, "NAME")}

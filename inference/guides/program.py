@@ -7,11 +7,14 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
+from torch.distributions import constraints
+from torch.distributions.transforms import Transform
 
 from inference.calls import Call
 from inference.fitted import Fit
-from inference.guides.gaussian import Gaussian
+from inference.guides.flow import Flow
 from inference.guides.mixture import Mixture
+from inference.guides.stored import Family
 from inference.structure import inspect_story
 
 
@@ -36,7 +39,7 @@ class GuideProgram:
         torch.Size([7, 9])
     """
 
-    def __init__(self, family: Gaussian | Mixture, fit: Fit) -> None:
+    def __init__(self, family: Family, fit: Fit) -> None:
         self.family, self.fit = family, fit
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
@@ -59,11 +62,38 @@ class GuideProgram:
         return {name: site.shape for name, site in structure.sites.items()}
 
 
-def _distribution(family: Gaussian | Mixture) -> Any:
+def _distribution(family: Family) -> Any:
     """The family as a Pyro distribution; of a mixture, its Gaussian components."""
     if isinstance(family, Mixture):
         chosen = dist.Categorical(logits=family.log_weight)
         return dist.MixtureSameFamily(chosen, _distribution(family.parts))
+    if isinstance(family, Flow):
+        zero = torch.zeros(family.size, dtype=torch.float64)
+        return dist.TransformedDistribution(dist.Normal(zero, 1.0).to_event(1), [_Map(family)])
     if family.diagonal:
         return dist.Normal(family.loc, family.scale).to_event(1)
     return dist.MultivariateNormal(family.loc, scale_tril=family.scale)
+
+
+class _Map(Transform):
+    """A flow of one problem, from its base space to unconstrained space."""
+
+    domain = codomain = constraints.real_vector
+    bijective = True
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Map) and other.flow is self.flow
+
+    def _call(self, e: torch.Tensor) -> torch.Tensor:
+        return self.flow.scaled(e.reshape(-1, self.flow.size)).reshape(e.shape)
+
+    def _inverse(self, z: torch.Tensor) -> torch.Tensor:
+        return self.flow.standardized(z.reshape(-1, self.flow.size)).reshape(z.shape)
+
+    def log_abs_det_jacobian(self, e: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """Log of the volume that a base row's surroundings grow to (...), in nats."""
+        return self.flow.forward(e.reshape(-1, self.flow.size))[1].reshape(e.shape[:-1])

@@ -17,7 +17,7 @@ from inference.problems import Problems, Replicates, draws_of
 
 _REACH = 2.0  # starts are uniform in (-2, 2), as in Stan
 _TRIES = 10
-_STARTS = 8  # for each restart; fewer where a gradient costs much
+STARTS = 8  # for each restart; fewer where a gradient costs much
 _DENSE = 100  # unknowns up to which the curvature is taken by gradient differences
 _ELBO_DRAWS = 32
 _FLAT = 1e-10  # curvature, relative to the largest, that counts as none
@@ -60,9 +60,9 @@ def overdispersed(problems: Problems, starts: int, generators: list[torch.Genera
     return torch.where(missing[..., None], stand_in[:, None], points)
 
 
-def climbs(problems: Problems, generators: list[torch.Generator]) -> Climb:
+def climbs(problems: Problems, generators: list[torch.Generator], starts: int = STARTS) -> Climb:
     """Climb from several overdispersed starts of every problem."""
-    starts = draws_of(problems, _STARTS, 2)
+    starts = draws_of(problems, starts, 2)
     return climb(problems, overdispersed(problems, starts, generators))
 
 

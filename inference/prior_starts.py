@@ -1,0 +1,52 @@
+"""Starts from the prior, in unconstrained space: as far out as the story itself thinks possible."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from inference.bijections import bijection
+from inference.density import LogDensity
+from inference.handlers import Slot
+
+
+def prior_starts(density: LogDensity, count: int, seed: int) -> Tensor | None:
+    """Draw unknowns from the prior.
+
+    Args:
+        density: of a story and its data; the data play no part.
+        count: how many draws.
+        seed: of the story's own random numbers.
+
+    Returns:
+        (count, size); ``None`` where a prior is improper, or the story cannot be run forward. Missing
+        elements of half-seen sites are NaN, as is what lies on the edge of its support.
+    """
+    call = density.structure.call
+    rows = []
+    with call.room(seed):
+        for _ in range(count):
+            try:
+                run: Any = poutine.trace(call).get_trace()
+            except (
+                NotImplementedError,
+                RuntimeError,
+                ValueError,
+            ):  # an improper prior; what a program forbids
+                return None
+            row = torch.full((density.size,), math.nan, dtype=torch.float64)
+            for name, slot in density.slots.items():
+                row[slot.start : slot.stop] = _unconstrained(run.nodes[name], slot)
+            rows.append(row)
+    return torch.stack(rows)
+
+
+def _unconstrained(node: Any, slot: Slot) -> Tensor:
+    if slot.index is not None:
+        return torch.full((slot.stop - slot.start,), math.nan, dtype=torch.float64)
+    value = bijection(node["fn"].support).inv(node["value"].detach())
+    return torch.where(torch.isfinite(value), value, torch.nan).double().reshape(-1)

@@ -1,0 +1,116 @@
+"""A story traced: its log density and its sites as functions of any number of points.
+
+The Pyro program is run once under a recorder. What comes out is compared with plain Pyro at fresh points; if
+they disagree, or the program draws random numbers or cannot be recorded, plain Pyro takes over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inference.isolation import isolated
+from inference.points import Points, leaves, simplified
+from inference.recording import record
+
+_AGREEMENT = 1e-8  # of the tape with plain Pyro, relative; float64 sums of 1e6 terms stay below it
+
+Evaluated = tuple[Tensor, dict[str, Tensor]]
+
+
+@dataclass
+class Traced:
+    """What was traced of a story; it holds no data but what the story closes over.
+
+    Attributes:
+        log_prob: from a point and inputs to the log joint density.
+        sites: from a point and inputs to the values of sites; ``None`` where that could not be traced.
+        names: of these sites, in order.
+        cost: elements of the largest intermediate result at one point.
+        fixed: positions of the inputs of which numbers are in the tapes.
+    """
+
+    log_prob: Points
+    sites: Points | None
+    names: tuple[str, ...]
+    cost: int
+    fixed: frozenset[int] = frozenset()
+
+
+def trace_story(
+    run: Callable[[Tensor, Mapping[str, Any]], tuple[Tensor, dict[str, Tensor], int]],
+    z: Tensor,
+    inputs: Mapping[str, Any],
+) -> Traced:
+    """Record a story at a point.
+
+    Args:
+        run: (point, inputs) -> log density, values of sites, and the size of the largest intermediate.
+        z: (size,).
+        inputs: a tree of tensors and plain values.
+
+    Raises:
+        Exception: whatever the program does that cannot be recorded.
+    """
+    names: list[str] = []
+    cost = 1
+
+    def outputs(point: Tensor, given: Mapping[str, Any]) -> list[Tensor]:
+        nonlocal cost
+        value, sites, cost = run(point, given)
+        names[:] = list(sites)
+        return [value, *sites.values()]
+
+    with isolated(0):
+        recording = record(outputs, z, dict(inputs))
+        tape = recording.tape
+        own = simplified(tape, tape.outputs[:1])
+        sites = simplified(tape, tape.outputs[1:]) if names else None
+    if 0 in recording.read:
+        raise ValueError("it reads numbers out of the unknowns")
+    return Traced(own, sites, tuple(names), cost, frozenset(p - 1 for p in recording.read))
+
+
+def disagreement(traced: Traced, inputs: Mapping[str, Any], z: Tensor, plain: Sequence[Evaluated]) -> str:
+    """Why what was traced cannot serve, empty where it can: it differs from plain Pyro at fresh points.
+
+    Args:
+        traced: the story.
+        inputs: of this fit.
+        z: (points, size).
+        plain: what plain Pyro gives at each.
+    """
+    bound = traced.log_prob.bind(leaves(inputs))
+    expected = torch.stack([value for value, _ in plain])
+    try:
+        (value,) = bound.value(z)
+        again, grad = bound.gradient(z)
+    except RuntimeError as error:
+        return f"the story could not be traced ({first_line(error)})"
+    gap = torch.maximum((value - expected).abs(), (again - expected).abs())
+    same = (gap <= _AGREEMENT * (1 + expected.abs())) | ((value == expected) & (again == expected))
+    if not bool(same.all()) and bool(torch.isfinite(expected).any()):
+        return f"the traced graph differs from plain Pyro by {gap.max().item():.3g} nats"
+    return ""
+
+
+def sites_agree(traced: Traced, inputs: Mapping[str, Any], z: Tensor, plain: Sequence[Evaluated]) -> bool:
+    """Whether the traced values of sites are plain Pyro's."""
+    if traced.sites is None:
+        return True
+    found = traced.sites.bind(leaves(inputs)).value(z)
+    for name, values in zip(traced.names, found, strict=True):
+        expected = torch.stack([sites[name] for _, sites in plain])
+        if not torch.allclose(values, expected, rtol=_AGREEMENT, atol=_AGREEMENT, equal_nan=True):
+            return False
+    return True
+
+
+def first_line(error: Exception) -> str:
+    """An error in few words."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
