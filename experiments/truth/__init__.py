@@ -9,4 +9,5 @@
   :mod:`~experiments.truth.volatility`; the posterior of :mod:`~experiments.truth.binomial_pixels`.
 - Images: :mod:`~experiments.truth.digits`, made-up :mod:`~experiments.truth.glyphs`, and
   :mod:`~experiments.truth.mnist` for those who have its files.
+- :mod:`~experiments.truth.posteriordb`: stories, data and reference draws of a database of posteriors.
 """

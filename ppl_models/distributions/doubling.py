@@ -49,24 +49,25 @@ def total(combine: Combine, steps: Steps) -> Steps:
     """Compose all steps into one.
 
     Args:
-        combine, steps: as in :func:`prefixes`; at least one step.
+        combine: (earlier, later) -> the two composed, batched over the last axis; associative.
+        steps: tensors whose *last* axis is time, all of the same length, at least 1: what is composed, such
+            as small matrices, stands before it, so that every operation runs along the time.
 
     Returns:
-        Tensors without the leading axis.
+        Tensors without the last axis.
 
     Example:
         >>> import torch
-        >>> total(lambda a, b: (a[0] @ b[0],), (torch.tensor([[[1.0, 2.0], [0.0, 1.0]]] * 5),))[0]
-        tensor([[ 1., 10.],
-                [ 0.,  1.]])
+        >>> total(lambda a, b: (a[0] * b[0], a[1] * b[0] + b[1]), (torch.full((5,), 2.0), torch.ones(5)))
+        (tensor(32.), tensor(31.))
     """
-    while (length := steps[0].shape[0]) > 1:
-        pairs = length // 2
-        earlier = tuple(s[0 : 2 * pairs : 2] for s in steps)
-        later = tuple(s[1 : 2 * pairs : 2] for s in steps)
+    while (length := steps[0].shape[-1]) > 1:
+        even = length // 2 * 2
+        earlier = tuple(s[..., 0:even:2] for s in steps)
+        later = tuple(s[..., 1:even:2] for s in steps)
         joined = combine(earlier, later)
-        steps = tuple(torch.cat([j, s[2 * pairs :]]) for s, j in zip(steps, joined, strict=True))
-    return tuple(s[0] for s in steps)
+        steps = tuple(torch.cat([j, s[..., even:]], -1) for s, j in zip(steps, joined, strict=True))
+    return tuple(s[..., 0] for s in steps)
 
 
 def linear_recursion(decay: Tensor, shock: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from inference import fit, prior
+from inference.convergence import rank_normalized_rhat, rhat_limit
 from inference.isolation import isolated
 from inference.psis import khat_threshold, pareto_smooth
-from inference.rhat import rank_normalized_rhat, rhat_limit
 
 
 def heights(n):

@@ -5,7 +5,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-import inference.density
+import inference.evaluation
 from inference.calls import Call
 from inference.density import LogDensity
 from inference.evidence import as_evidence
@@ -65,7 +65,7 @@ def data(family, labelled):
 def densities(story, values, monkeypatch, args=()):
     structure, evidence = inspect_rows(Call.bind(story, args), as_evidence(values))
     folded = LogDensity(structure, evidence)
-    monkeypatch.setattr(inference.density, "fold", lambda *_: None)
+    monkeypatch.setattr(inference.evaluation, "fold", lambda *_: None)
     plain = LogDensity(structure, evidence)
     assert plain.folded is None and plain.traced
     return folded, plain

@@ -7,38 +7,19 @@ is trusted must agree with them: means to .05 reference standard deviations + 4 
 deviations to 5 % + 4 Monte Carlo errors.
 """
 
-import json
 import os
-import zipfile
 from pathlib import Path
 
-import pyro
-import pyro.distributions as dist
 import pytest
-import torch
-from pyro.distributions import constraints
 
+from experiments.truth import posteriordb
 from inference import fit
-from ppl_models.distributions.hidden_markov import HiddenMarkov
 from ppl_models.hierarchical_means import hierarchical_means
 
-ROOT = os.environ.get("PDB_PATH", "")
 pytestmark = pytest.mark.skipif(
-    not Path(ROOT, "reference_posteriors").is_dir(),
+    not Path(os.environ.get("PDB_PATH", ""), "reference_posteriors").is_dir(),
     reason="set PDB_PATH to posteriordb's folder posterior_database (github.com/stan-dev/posteriordb)",
 )
-
-
-def unpack(path):
-    with zipfile.ZipFile(Path(ROOT, path)) as packed:
-        return json.loads(packed.read(packed.namelist()[0]))
-
-
-def reference(name):
-    """Draws by parameter, (draws,), chains joined."""
-    chains = unpack(f"reference_posteriors/draws/draws/{name}.json.zip")
-    joined = {key: [v for chain in chains for v in chain[key]] for key in chains[0]}
-    return {key: torch.tensor(values, dtype=torch.float64) for key, values in joined.items()}
 
 
 def errors(ours, theirs):
@@ -46,15 +27,16 @@ def errors(ours, theirs):
     return float((ours.mean() - theirs.mean()) / theirs.std()), float(ours.std() / theirs.std() - 1)
 
 
-def agree(posterior, pairs, theirs):
+def agree(posterior, ours, theirs):
     """Whether a trusted fit agrees; a refusal with a reason is an answer as well."""
     certificate = posterior.certificate
-    found = {name: errors(draws, theirs[name]) for name, draws in pairs.items()}
+    ours, theirs = posteriordb.scalars(ours), posteriordb.scalars(theirs)
+    found = {name: errors(ours[name], theirs[name]) for name in theirs}
     print(certificate, found)
     if not certificate.trusted:
         assert certificate.reasons
         return
-    count = min(certificate.ess, min(len(draws) for draws in pairs.values()))
+    count = min(certificate.ess, min(len(draws) for draws in ours.values()))
     error = (1 / 10_000 + 1 / count) ** 0.5  # of a mean, in standard deviations
     for name, (mean, stddev) in found.items():
         kurtosis = ((theirs[name] - theirs[name].mean()) ** 4).mean() / theirs[name].var() ** 2
@@ -63,37 +45,14 @@ def agree(posterior, pairs, theirs):
 
 
 def test_eight_schools():
-    data, theirs = (
-        unpack("data/data/eight_schools.json.zip"),
-        reference("eight_schools-eight_schools_noncentered"),
-    )
-    stddev = torch.tensor(data["sigma"], dtype=torch.float64)
-    y = torch.tensor(data["y"], dtype=torch.float64)
-    posterior = fit(hierarchical_means, {"y": y}, (stddev,), seed=0)
-    draws = {name: v.flatten(0, 1) for name, v in posterior.draws.items()}
-    pairs = {"mu": draws["mu"], "tau": draws["tau"]}
-    agree(posterior, pairs | {f"theta[{j + 1}]": draws["theta"][:, j] for j in range(8)}, theirs)
-
-
-def story(n, length):
-    """The database's ``hmm_example``: two ordered levels with priors of their own, noise 1, flat chances.
-
-    It starts in every state with weight 1, which is up to a constant an even start.
-    """
-    flat = dist.Dirichlet(torch.ones(2))
-    theta1, theta2 = pyro.sample("theta1", flat), pyro.sample("theta2", flat)
-    mu = pyro.sample("mu", dist.ImproperUniform(constraints.ordered_vector, (), (2,)))
-    pyro.factor("levels", dist.Normal(torch.tensor([3.0, 10.0]), 1.0).log_prob(mu).sum())
-    law = dist.Normal(mu, 1.0)
-    with pyro.plate("row", n, dim=-1):
-        chain = HiddenMarkov(torch.full((2,), 0.5), torch.stack([theta1, theta2]), law, length)
-        pyro.sample("y", chain)
+    """The same priors and likelihood as the database's, under this package's names."""
+    known = posteriordb.load("eight_schools-eight_schools_noncentered")
+    posterior = fit(hierarchical_means, known.data, known.args, seed=0)
+    agree(posterior, known.quantities(posterior.draws), known.reference)
 
 
 def test_hidden_markov():
-    data, theirs = unpack("data/data/hmm_example.json.zip"), reference("hmm_example-hmm_example")
-    y = torch.tensor([data["y"]], dtype=torch.float64)
-    posterior = fit(story, {"y": y}, (1, len(data["y"])), seed=0)
-    draws = {name: v.flatten(0, 1) for name, v in posterior.draws.items()}
-    names = ("mu", "theta1", "theta2")
-    agree(posterior, {f"{name}[{k + 1}]": draws[name][:, k] for name in names for k in range(2)}, theirs)
+    """``HiddenMarkov`` as the database's ``hmm_example`` uses it."""
+    known = posteriordb.load("hmm_example-hmm_example")
+    posterior = fit(known.story, known.data, known.args, seed=0)
+    agree(posterior, known.quantities(posterior.draws), known.reference)

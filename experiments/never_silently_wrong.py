@@ -1,0 +1,230 @@
+"""Never silently wrong: how often does a fit that is wrong call itself trusted?
+
+Posteriors that are hard, each in its own way, and known all the same (``experiments/truth/posteriors``) are
+fitted from several seeds; then faults are planted inside the fit on purpose: a forgotten Jacobian, standard
+deviations times .8 in three places, dropped modes, a restart stuck in a local optimum. An estimate is right
+if all means are within .05 true standard deviations and all standard deviations within 5 %, beyond four
+Monte Carlo errors (``experiments/compare/right.py``). A fit may be right or refused; one that is wrong and
+trusted is silently wrong.
+
+Expected: none is. Where two modes are so far apart, and one so light, that no start leads to it, nothing that
+looks at the density at finitely many points can know of it: the map of weights and distances shows how far
+this fit sees.
+
+Source: Yao, Vehtari, Simpson and Gelman (2018), "Yes, but did it work? Evaluating variational inference", for
+the question; the interval: Clopper and Pearson (1934), Biometrika 26.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from experiments import _never_silently_wrong_faults as faults
+from experiments.compare.right import Judged
+from experiments.report import Run, launch
+from experiments.report.launch import positive
+from experiments.report.style import PALETTE, style
+from experiments.truth.known_posterior import KnownPosterior
+from experiments.truth.posteriors import names, posterior, two_modes
+from inference import fit
+
+WEIGHTS = (0.5, 0.3, 0.1, 0.03, 0.01)  # of the lighter mode
+DISTANCES = (4.0, 8.0, 16.0, 32.0, 64.0, 256.0)  # between two modes, in standard deviations
+MOST_REFUSED = 2  # of the posteriors, for a seed
+OUTCOMES = {
+    "trusted and right": PALETTE[0],
+    "refused, was right": PALETTE[4],
+    "refused, was wrong": "#bbbbbb",
+    "SILENTLY WRONG": PALETTE[1],
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One fit: what was fitted, with which fault, and how it came out."""
+
+    posterior: str
+    fault: str
+    seed: int
+    certificate: Any
+    judged: Judged
+
+    @property
+    def outcome(self) -> str:
+        """One of ``OUTCOMES``."""
+        if self.certificate.trusted:
+            return "trusted and right" if self.judged.right else "SILENTLY WRONG"
+        return "refused, was right" if self.judged.right else "refused, was wrong"
+
+    @property
+    def silently_wrong(self) -> bool:
+        """Whether it is trusted and wrong."""
+        return self.outcome == "SILENTLY WRONG"
+
+    def row(self) -> dict[str, Any]:
+        """Write it as a row of the table."""
+        return {
+            "posterior": self.posterior, "fault": self.fault or "none", "seed": self.seed,
+            "outcome": self.outcome, "rung": self.certificate.guide, "draws by": self.certificate.method,
+            "error of a mean / sd": self.judged.mean, "error of a sd / sd": self.judged.stddev,
+            "largest at": self.judged.where, "seconds": self.certificate.seconds,
+        }  # fmt: skip
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Declare what this experiment can be told."""
+    parser.add_argument("--seeds", type=positive, default=3, help="fits of every posterior (default 3)")
+
+
+def main(run: Run) -> None:
+    """Truth, fit, compare, report."""
+    seeds = range(run.seed, run.seed + (1 if run.smoke else run.options.seeds))
+    chosen = ["label_switching", "two_modes"] if run.smoke else names()
+    truths = {name: posterior(name) for name in chosen}
+    clean = [fitted(run, n, truth, "", seed) for seed in seeds for n, truth in truths.items()]
+    planted = [fitted(run, *case, seed) for seed in seeds for case in plants(run.smoke)]
+    far = far_modes(run)
+    results = [*clean, *planted]
+
+    run.section(
+        "How every fit came out",
+        "Each posterior without a fault, then with planted ones. A fault that weights or chains can mend, "
+        "such as a guide too narrow whose density is known, may end in a right posterior.",
+    )
+    run.figure(
+        "outcomes", picture(results, far),
+        "Left: fits by outcome. Right: two round modes; does the fit find the lighter one, refuse, or miss "
+        "it in silence? No fault is planted there.",
+    )  # fmt: skip
+    run.table("fits", [r.row() for r in results], "Every fit. Errors are the largest over all quantities.")
+    run.table("far_modes", [r.row() for r in far], "Two modes: weight of the lighter one, and distance.")
+    claims(run, results, clean, far)
+
+
+def fitted(run: Run, name: str, truth: KnownPosterior, fault: str, seed: int) -> Result:
+    """Fit one posterior, with a fault or without, and judge it."""
+    draws, restarts = (200, 2) if run.smoke else (1000, 4)
+    with FAULTS[fault]():
+        found = fit(truth.story, truth.data, truth.args, seed=seed, draws=draws, restarts=restarts)
+    judged = truth.judge(found.draws, found.certificate.ess)
+    return Result(name, fault, seed, found.certificate, judged)
+
+
+def plants(smoke: bool) -> list[tuple[str, KnownPosterior, str]]:
+    """Posterior and fault of every planted case."""
+    labels, two = posterior("label_switching"), posterior("two_modes")
+    if smoke:
+        return [("label_switching", labels, "forgotten Jacobian"), ("two_modes", two, "dropped modes")]
+    narrow = [f for f in FAULTS if ".8" in f]
+    easy = {"label_switching": labels, "gaussian_100": posterior("gaussian_100")}
+    cases = [(name, truth, fault) for name, truth in easy.items() for fault in narrow]
+    cases += [("label_switching", labels, "forgotten Jacobian"), ("label_switching", labels, "dropped modes")]
+    cases += [("two_modes", two, fault) for fault in ("dropped modes", "stuck restart")]
+    light = two_modes.apart(0.02, 10.0)
+    return [*cases, *(("modes .02 and .98", light, fault) for fault in ("dropped modes", "stuck restart"))]
+
+
+def far_modes(run: Run) -> list[Result]:
+    """Fit two modes over weights and distances."""
+    weights, distances = (WEIGHTS[1:2], DISTANCES[:2]) if run.smoke else (WEIGHTS, DISTANCES)
+    return [
+        fitted(run, f"{weight:g} at {distance:g} sd", two_modes.apart(weight, distance), "", run.seed)
+        for weight in weights
+        for distance in distances
+    ]
+
+
+def interval(count: int, of: int) -> tuple[float, float]:
+    """Exact 95 % interval of a share.
+
+    Examples
+    --------
+    >>> [round(x, 4) for x in interval(0, 60)]
+    [0.0, 0.0596]
+    """
+    from scipy.stats import beta
+
+    low = float(beta.ppf(0.025, count, of - count + 1)) if count else 0.0
+    return low, float(beta.ppf(0.975, count + 1, of - count)) if count < of else 1.0
+
+
+def claims(run: Run, results: Sequence[Result], clean: Sequence[Result], far: Sequence[Result]) -> None:
+    """Claim that nothing is silently wrong, and that little is refused."""
+    wrong = [r for r in results if r.silently_wrong]
+    low, high = interval(len(wrong), len(results))
+    run.text(
+        f"{len(wrong)} of {len(results)} fits are silently wrong: a rate of {len(wrong) / len(results):.1%}, "
+        f"95 % interval {low:.1%} to {high:.1%}. Of {len(far)} pairs of modes, "
+        f"{sum(r.silently_wrong for r in far)} are; the heaviest mode missed in silence has the weight "
+        f"{max((weight_of(r) for r in far if r.silently_wrong), default=0.0):g}."
+    )
+    run.metric("upper end of the 95 % interval of the rate", high)
+    run.metric("pairs of modes silently wrong", sum(r.silently_wrong for r in far) / len(far))
+    run.claim("fits that are wrong and call themselves trusted", len(wrong), 0, source="this project's aim")
+    for seed in sorted({r.seed for r in clean}):
+        refused = sum(not r.certificate.trusted for r in clean if r.seed == seed)
+        run.claim(f"seed {seed}: posteriors refused", refused, MOST_REFUSED, relation="at most",
+                  source="this project's aim")  # fmt: skip
+
+
+def weight_of(result: Result) -> float:
+    """Weight of the lighter mode."""
+    return float(result.posterior.split()[0])
+
+
+def picture(results: Sequence[Result], far: Sequence[Result]) -> Any:
+    """Bars of outcomes, and the map of weights and distances."""
+    import matplotlib.pyplot as plt
+
+    keys = list(dict.fromkeys(f"{r.posterior}" + (f": {r.fault}" if r.fault else "") for r in results))
+    with style():
+        figure, (left, right) = plt.subplots(1, 2, figsize=(13, 0.32 * len(keys) + 2.2))
+        start = torch.zeros(len(keys))
+        for outcome, colour in OUTCOMES.items():
+            count = torch.tensor([
+                sum(r.outcome == outcome for r in results if label(r) == key) for key in keys
+            ])  # fmt: skip
+            left.barh(keys, count, left=start, color=colour, label=outcome, edgecolor="white")
+            start = start + count
+        left.invert_yaxis()
+        left.set(xlabel="fits", title="Without a fault, and with planted ones")
+        left.xaxis.get_major_locator().set_params(integer=True)
+        for r in far:
+            weight, distance = weight_of(r), float(r.posterior.split()[2])
+            right.plot(distance, weight, "s", ms=17, color=OUTCOMES[r.outcome])
+        right.set(xscale="log", yscale="log", xlabel="distance of the modes, standard deviations",
+                  ylabel="weight of the lighter mode", title="Two modes: how far the fit sees")  # fmt: skip
+        for axis, ticks in ((right.xaxis, DISTANCES), (right.yaxis, WEIGHTS)):
+            axis.set_ticks(ticks, [f"{v:g}" for v in ticks])
+            axis.set_ticks([], minor=True)
+        right.set(xlim=(DISTANCES[0] / 1.5, DISTANCES[-1] * 1.5), ylim=(WEIGHTS[-1] / 1.8, WEIGHTS[0] * 1.8))
+        left.legend(ncol=4, loc="upper left", bbox_to_anchor=(-0.4, -0.14 * 8 / len(keys) - 0.06))
+    return figure
+
+
+def label(result: Result) -> str:
+    """Name of a bar."""
+    return result.posterior + (f": {result.fault}" if result.fault else "")
+
+
+FAULTS: dict[str, Callable[[], Any]] = {
+    "": nullcontext,
+    "forgotten Jacobian": faults.missing_jacobian,
+    "guide .8 as wide": faults.narrow_guide,
+    "draws .8 as wide as said": faults.narrow_sampler,
+    "narrowed to .8 after weighing": faults.narrowed_after_weighing,
+    "dropped modes": faults.dropped_modes,
+    "stuck restart": faults.stuck_restart(
+        torch.tensor([-4.5, -1.5], dtype=torch.float64), torch.eye(2, dtype=torch.float64), -1.2
+    ),
+}
+
+
+if __name__ == "__main__":
+    raise SystemExit(launch(__file__))

@@ -1,0 +1,1 @@
+"""The stories, one per distinct likelihood and prior; ``STAN`` names the Stan programs that each tells."""
