@@ -17,10 +17,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from inference.mutations import aliases, batchable
 from inference.tape import Meta, Op, Ref, Tape
 
 _LARGE = 2**16  # elements; results of this size are let go of as soon as nobody else holds them
 _READ_OUT = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
+_SHAPES = frozenset({  # operations that look at their tensor's shape only
+    torch.ops.aten.zeros_like.default, torch.ops.aten.ones_like.default, torch.ops.aten.full_like.default,
+    torch.ops.aten.new_zeros.default, torch.ops.aten.new_ones.default, torch.ops.aten.new_full.default,
+})  # fmt: skip
 _IN_PLACE = frozenset({
     "masked_fill_", "add_", "sub_", "mul_", "div_", "neg_", "exp_", "log_", "sqrt_", "clamp_", "clamp_min_",
     "clamp_max_", "sigmoid_", "tanh_", "logical_and_", "logical_or_", "logical_not_", "bitwise_and_",
@@ -113,7 +118,8 @@ class _Recorder(TorchDispatchMode):
         references = tuple([self._reference(a) for a in args])
         named = {k: self._reference(v) for k, v in kwargs.items()}
         if _reads_out(func, args) and func is not torch.ops.aten._linalg_check_errors.default:
-            self.read += Op(func, references, named, ()).refs
+            masks = func.overloadpacket is torch.ops.aten.index  # the result's shape is read off them alone
+            self.read += Op(func, references[1:2] if masks else references, named, ()).refs
         result = func(*args, **kwargs)
         self._write(func, references, named, result)
         return result
@@ -261,7 +267,7 @@ def _without_mutations(tape: Tape, example: Sequence[Tensor]) -> Tape:
     from torch.func import functionalize
 
     kept = {*tape.inputs, *tape.constants}
-    views = _aliases(tape, kept)
+    views = aliases(tape, kept)
     for op in tape.ops:
         if op.target._schema.is_mutable and not views.isdisjoint(op.outs):  # type: ignore[attr-defined]
             raise ValueError("it changes a tensor in place that was there before")
@@ -270,19 +276,8 @@ def _without_mutations(tape: Tape, example: Sequence[Tensor]) -> Tape:
     with recorder:
         outputs = pure(*example)
     numbers = tuple(recorder.known(out) for out in outputs)
-    return Tape(recorder.inputs, recorder.constants, recorder.ops, numbers, recorder.meta)
-
-
-def _aliases(tape: Tape, kept: set[int]) -> set[int]:
-    """The values that share memory with inputs or constants."""
-    found = set(kept)
-    for op in tape.ops:
-        schema = op.target._schema  # type: ignore[attr-defined]
-        if any(r.alias_info is not None for r in schema.returns) and not found.isdisjoint(op.refs):
-            first = next(iter(op.refs))
-            if first in found:
-                found.update(op.outs)
-    return found
+    ops = [batchable(op, recorder.meta) for op in recorder.ops]
+    return Tape(recorder.inputs, recorder.constants, ops, numbers, recorder.meta)
 
 
 def _depends_on_read(recorder: _Recorder) -> frozenset[int]:
@@ -297,7 +292,7 @@ def _depends_on_read(recorder: _Recorder) -> frozenset[int]:
 def _reached(ops: Sequence[Op], root: int) -> set[int]:
     found = {root}
     for op in ops:
-        if not found.isdisjoint(op.refs):
+        if op.target not in _SHAPES and not found.isdisjoint(op.refs):
             found.update(op.outs)
     return found
 
