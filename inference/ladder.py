@@ -31,6 +31,7 @@ from inference.tails import uncarried
 from inference.weighing import POOL, Replicate, resample, weigh
 
 _PER_UNKNOWN = 10  # draws that a covariance needs, for each unknown
+_DENSE = 300  # unknowns up to which a dense covariance is fitted unasked; a step takes their number cubed
 _STEIN = 1000  # draws that are asked about the gradient
 _CHAINS = 64  # of each restart
 _BUDGET = 4000  # batched gradients that the chains may take
@@ -121,7 +122,7 @@ class Climber:
             mixture_elbos(fitted.elbo, mixture),
             rung.NAME,
             fitted.converged,
-            adaptive=guide != rung.NAME,
+            adaptive=guide == "auto" and rung is full_rank,
         )
         if guide == flow.NAME:
             found = self._flow(fitted.guide, found.proposal, stop=True)
@@ -273,7 +274,7 @@ def named(guide: str, density: LogDensity) -> ModuleType:
         ValueError: for a name that is none, or a dense covariance of too many unknowns.
     """
     if guide == "auto":
-        return full_rank if density.size <= full_rank.LARGEST else mean_field
+        return full_rank if density.size <= _DENSE else mean_field
     if guide == flow.NAME:
         return named(full_rank.NAME, density)
     known = rungs()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from inference.density import LogDensity
 
-_UNTRACED = 2**21  # elements that a run of plain Pyro is worth, for one draw
+_UNTRACED = 2**22  # elements that a run of plain Pyro is worth, for one draw
 
 
 class Problems(Protocol):

@@ -142,7 +142,7 @@ def test_counts_are_positive(name):
 
 
 def test_what_is_not_there_is_said():
-    refused("guide: expected 'auto' or one of full_rank, laplace, mean_field", DATA, guide="magic")
+    refused("guide: expected 'auto' or one of flow, full_rank, laplace, mean_field", DATA, guide="magic")
     refused("device: expected a device that torch can use here, got 'nowhere'", DATA, device="nowhere")
 
 
