@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.compare.chain_moments import Agreement, agreement
+from experiments.compare.chain_moments import MEAN, Agreement, agreement
 from experiments.peers.fresh import OURS, fresh_run
 from experiments.peers.timing import TimedFit
 from experiments.truth import posteriordb
@@ -24,7 +24,8 @@ class Entry:
     """One posterior of the scoreboard, fitted twice by ``inference.fit``.
 
     ``found`` and ``again`` compare the draws of the two fits with the reference; ``facts`` is what the
-    certificate of the first says, ``trusted_again`` whether the second trusts itself.
+    certificate of the first says, ``trusted_again`` whether the second trusts itself. ``warned`` says of
+    each whether all that is off is standard deviations that its certificate says not to rely on.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Entry:
     again: Agreement
     facts: Mapping[str, Any]
     trusted_again: bool = False
+    warned: tuple[bool, bool] = (False, False)
 
     @property
     def trusted(self) -> bool:
@@ -43,13 +45,13 @@ class Entry:
 
     @property
     def verdict(self) -> str:
-        """One of "right", "refused", "WRONG": trusted and beyond a tolerance."""
-        return _verdict(self.trusted, self.found)
+        """One of "right", "refused", "warned", "WRONG": trusted and beyond a tolerance without a word."""
+        return _verdict(self.trusted, self.found, self.warned[0])
 
     @property
     def verdict_again(self) -> str:
         """The same of the second fit, with another seed."""
-        return _verdict(self.trusted_again, self.again)
+        return _verdict(self.trusted_again, self.again, self.warned[1])
 
     @property
     def rung(self) -> str:
@@ -126,7 +128,24 @@ def entry(name: str, draws: int, seed: int) -> Entry:
     quantities = sum(values[0, 0].numel() for values in reference.values())
     first, second = facts(done)
     seconds = (done.first_seconds, done.second_seconds)
-    return Entry(name, quantities, *seconds, found, again, first, bool(second.get("trusted", False)))
+    warned = tuple(
+        all_but_warned(tensors(values), reference, said)
+        for values, said in zip((done.draws, done.again), (first, second), strict=True)
+    )
+    trusted_again = bool(second.get("trusted", False))
+    return Entry(name, quantities, *seconds, found, again, first, trusted_again, (warned[0], warned[1]))
+
+
+def all_but_warned(
+    draws: Mapping[str, Tensor], reference: Mapping[str, Tensor], said: Mapping[str, Any]
+) -> bool:
+    """Whether all means are within, and all standard deviations but those that the certificate warns of."""
+    heavy = {note.split(":")[0] for note in said.get("notes", ()) if "tails are so heavy" in note}
+    rest = {name: values for name, values in reference.items() if name not in heavy}
+    if not heavy or not draws or not rest:
+        return False
+    means = agreement(draws, reference).mean <= MEAN
+    return means and agreement({n: v for n, v in draws.items() if n in rest}, rest).within
 
 
 def timed(peer: str, library: str, name: str, draws: int, seed: int) -> Timed:
@@ -201,10 +220,12 @@ def beside(timings: Sequence[Timed], libraries: Sequence[str]) -> list[dict[str,
     return rows
 
 
-def _verdict(trusted: bool, found: Agreement) -> str:
+def _verdict(trusted: bool, found: Agreement, warned: bool) -> str:
     if not trusted:
         return "refused"
-    return "right" if found.within else "WRONG"
+    if found.within:
+        return "right"
+    return "warned" if warned else "WRONG"
 
 
 def _seconds(one: Timed, k: int) -> str:

@@ -11,7 +11,9 @@ all alike.
 
 Expected: every mean within .05 reference standard deviations and every standard deviation within 5 % on all
 but one, at most one refused, none silently wrong; a median below 2 seconds, a fifth of nutpie's and half of
-the first fit of NUTS; a second fit below .3 seconds.
+the first fit of NUTS; a second fit below .3 seconds. Two quantities of one_comp_mm_elim_abs have no variance
+(the likelihood is flat along V_m / K_m, so their tails fall as the cube): no standard deviation of theirs is
+right, and what is asked is that the certificate says so; such a fit is "warned", and not counted as right.
 
 Source: Magnusson et al. (2024), posteriordb: testing, benchmarking and developing Bayesian inference
 algorithms, arXiv:2407.04967. The targets are this project's own.
@@ -115,8 +117,9 @@ def count(run: Run, entries: Sequence[Entry]) -> None:
     text = f"posteriors trusted, every mean within .05 sd and every sd within 5 %, of {total}"
     run.claim(text, verdicts.count("right"), total - 1, relation="at least", source=TARGETS)
     run.claim("posteriors refused", verdicts.count("refused"), 1, relation="at most", source=TARGETS)
-    run.claim("posteriors trusted and wrong", verdicts.count("WRONG"), 0, relation="at most", source=TARGETS)
-    for verdict in ("right", "refused", "WRONG"):
+    text = "posteriors trusted and wrong without a warning that names the quantity"
+    run.claim(text, verdicts.count("WRONG"), 0, relation="at most", source=TARGETS)
+    for verdict in ("right", "refused", "warned", "WRONG"):
         number = sum(one.verdict_again == verdict for one in entries)
         run.metric(f"second fits, with another seed: {verdict}", number, unit=f"of {total}")
 

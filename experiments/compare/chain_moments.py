@@ -17,7 +17,7 @@ from torch import Tensor
 from experiments.compare.moments import MomentErrors
 from inference.convergence import ess_raw
 
-__all__ = ["Agreement", "agreement", "chain_moments"]
+__all__ = ["MEAN", "Agreement", "agreement", "chain_moments"]
 
 MEAN, STDDEV = 0.05, 0.05  # in reference standard deviations, and relative
 NOISE = 3.0  # Monte Carlo errors that are allowed on top

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments import posteriordb
-from experiments._posteriordb_measures import Entry, Timed, beside, markdown
+from experiments._posteriordb_measures import Entry, Timed, all_but_warned, beside, markdown
 from experiments.cli import main
 from experiments.compare.chain_moments import Agreement
 from experiments.peers import fresh
@@ -41,6 +42,18 @@ def test_verdicts():
     assert entry("a", GOOD, True, method="svi").rung == "full_rank"
 
 
+def test_a_warning_excuses_the_spread_of_what_it_names_and_nothing_else():
+    generator = torch.Generator().manual_seed(0)
+    reference = {n: torch.randn(10, 1000, generator=generator, dtype=torch.float64) for n in ("K", "beta")}
+    wide = {"K": 2 * reference["K"], "beta": reference["beta"]}
+    said = {"notes": ["K: its tails are so heavy (Pareto shape 0.51) that ..."]}
+    assert all_but_warned(wide, reference, said)
+    assert not all_but_warned(wide, reference, {"notes": ["beta: its tails are so heavy that ..."]})
+    assert not all_but_warned(wide, reference, {"notes": []})
+    assert not all_but_warned({**wide, "beta": 2 * wide["beta"]}, reference, said)
+    assert not all_but_warned({**wide, "K": wide["K"] + 0.1}, reference, said)  # means are not excused
+
+
 def test_right_refused_and_wrong_are_counted(tmp_path):
     run = Run("posteriordb", "?", tmp_path)
     found = [entry(f"p{k}", GOOD, True) for k in range(5)]
@@ -52,7 +65,7 @@ def test_right_refused_and_wrong_are_counted(tmp_path):
         False,
     )
     assert measured["posteriors refused"] == (1, 1, True)
-    assert measured["posteriors trusted and wrong"] == (1, 0, False)
+    assert measured["posteriors trusted and wrong without a warning that names the quantity"] == (1, 0, False)
     table = (tmp_path / "scoreboard.md").read_text().splitlines()
     assert len(table) == 9 and table[0].startswith("| posterior |") and "| WRONG |" in table[7]
     texts = " ".join(block.text for block in run.blocks if hasattr(block, "text"))

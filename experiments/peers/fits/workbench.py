@@ -10,7 +10,18 @@ from experiments.truth import posteriordb
 
 TITLE = "this project"
 NEEDS = ("inference.fitting", "torch.fx.experimental.proxy_tensor")
-FACTS = ("trusted", "method", "guide", "khat", "ess", "rhat", "log_evidence", "gradient_calls", "reasons")
+FACTS = (
+    "trusted",
+    "method",
+    "guide",
+    "khat",
+    "ess",
+    "rhat",
+    "log_evidence",
+    "gradient_calls",
+    "reasons",
+    "notes",
+)
 
 
 def run(name: str, draws: int, seed: int) -> TimedFit:
