@@ -28,7 +28,7 @@ from inference.modes import missed_mass, mixed
 from inference.problems import Replicates
 from inference.stein import departures, subset
 from inference.tails import uncarried
-from inference.weighing import POOL, Replicate, resample, weigh
+from inference.weighing import EASY, POOL, Replicate, resample, weigh
 
 _PER_UNKNOWN = 10  # draws that a covariance needs, for each unknown
 _DENSE = 300  # unknowns up to which a dense covariance is fitted unasked; a step takes their number cubed
@@ -146,7 +146,7 @@ class Climber:
         problems, traced = self.problems, self.density.traced
         least = POOL if traced else POOL // 4
         weighed = weigh(
-            problems, proposal, elbo, self.draws, self.own, least, adaptive=adaptive and self.density.traced
+            problems, proposal, elbo, self.draws, self.own, least, easy=EASY if adaptive and traced else None
         )
         ended = [c or r.certified for c, r in zip(converged.tolist(), weighed.replicates, strict=True)]
         thin = tuple(uncarried(self.density, weighed.replicates))

@@ -135,7 +135,7 @@ def weigh(
     generators: list[torch.Generator],
     least: int = POOL,
     *,
-    adaptive: bool = False,
+    easy: float | None = None,
 ) -> Weighed:
     """Weigh fresh draws against the targets and resample them.
 
@@ -149,19 +149,20 @@ def weigh(
         draws: how many equally weighted draws are wanted.
         generators: of the fresh draws, one for each problem.
         least: smallest pool.
-        adaptive: whether to fit the proposal to its weighted draws where it does not pass with ease; for
-            mixtures.
+        easy: k-hat from which a proposal is fitted to its own weighted draws; ``None`` for one that cannot.
     """
     rows: Tensor = torch.arange(len(elbo))
     adapted = torch.zeros(len(elbo), dtype=torch.bool)
     waiting, done = [], {}
-    for attempt in range(_ADAPTATIONS + 1 if adaptive else 1):
-        size = max(least, least * 2 ** ((attempt + 1) // 2)) if adaptive else max(least, 2 * draws)
+    for attempt in range(1 if easy is None else _ADAPTATIONS + 1):
+        size = max(least, least * 2 ** ((attempt + 1) // 2)) if easy is not None else max(least, 2 * draws)
         some = [generators[p] for p in rows.tolist()]
         pool = _draw(problems, proposal, size, some, rows)
         smoothed, khat = _smooth(pool.log_w)
-        hard = (khat >= (_FITTED if attempt else EASY)) | (_effective(pool.log_w) < 2 * FRACTION * size)
-        hard &= torch.isfinite(pool.log_w).any(1) & adaptive & (attempt < _ADAPTATIONS)
+        hard = (khat >= (_FITTED if attempt else easy or 0.0)) | (
+            _effective(pool.log_w) < 2 * FRACTION * size
+        )
+        hard &= torch.isfinite(pool.log_w).any(1) & (easy is not None) & (attempt < _ADAPTATIONS)
         waiting.append((rows[~hard], pool.of(~hard)))
         if not bool(hard.any()):
             break
@@ -172,7 +173,9 @@ def weigh(
     for rows, pool in waiting:
         if len(rows):
             done.update(_grown(problems, proposal, elbo, draws, generators, rows, pool))
-    failed = {p: r.heavy for p, r in done.items() if adaptive and r.heavy is not None and not r.certified}
+    failed = {
+        p: r.heavy for p, r in done.items() if easy is not None and r.heavy is not None and not r.certified
+    }
     for p, (z, smoothed) in failed.items():  # the larger pool told more
         one = torch.tensor([p])
         better = adapt(proposal.of(one), z[None], smoothed[None], [generators[p]])
