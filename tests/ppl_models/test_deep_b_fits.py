@@ -58,12 +58,13 @@ def test_a_conditional_story_generates_inverts_and_weighs(name):
 
 @pytest.mark.parametrize("module", [mmd_module, adversarial_module], ids=["mmd", "adversarial"])
 def test_a_generator_is_fitted_by_its_loss_and_says_that_it_has_no_density(module):
+    # Without momentum: with Adam's (.5, .99) the contest swings, and two of eight seeds lost a cloud.
     x, y = clouds(2000, seed=4)
     loss = module.loss if module is mmd_module else module.loss(classes=3, hidden=32, spread=1.7)
     story = getattr(module, module.__name__.rpartition(".")[2])
     posterior = fit(
         partial(story, classes=3, hidden=32, spread=1.7), {"x": x, "y": y}, loss=loss,
-        optim=partial(torch.optim.Adam, lr=2e-3, betas=(0.5, 0.99)), batch_size=200, steps=400, restarts=1,
+        optim=partial(torch.optim.Adam, lr=2e-3, betas=(0.0, 0.99)), batch_size=200, steps=400, restarts=1,
         seed=5, progress=False,
     )  # fmt: skip
     drawn = posterior.sample("x", given={"y": torch.tensor([0, 1, 2]).repeat(200)})
