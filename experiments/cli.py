@@ -24,12 +24,16 @@ examples:
   ppl run bayes_inversion --seed 1                writes results/bayes_inversion/report.html
   ppl run bayes_inversion --smoke                 the same with tiny settings, in seconds
   ppl run my_experiment.py --out runs             a script of your own
+  ppl run --all --out results                     every experiment, and an index page of what came out
+  ppl run --from results/bayes_inversion          the same run again: are the numbers the same?
+  ppl report results                              the index page of whatever runs are there
   ppl check my_model.py:story --args '[100]'      is this story well formed?
   ppl fit my_model.py:story --data data.npz       fit it without writing a script
 
 exit status:
   0  done; all claims met, story well formed, or posterior trusted
-  1  a claim is not met (run), or the story is not well formed (check)
+  1  a claim is not met or an experiment crashed (run), other numbers than before (run --from),
+     or the story is not well formed (check)
   2  the input cannot be used; one line says why
   3  the posterior is not to be trusted (fit)
 """
@@ -54,6 +58,19 @@ ArviZ, tables, versions. An earlier run there is kept, renamed.
 
 exit status: 0 if the posterior is trusted, 3 if it was fitted but is not to be trusted, 2 if the
 input cannot be used.
+"""
+
+RUN_NOTES = """\
+--all: every experiment in a process of its own, so that a crash stops no other. Its output is kept
+as DIR/NAME/log.txt, or DIR/NAME.log if it did not finish; DIR/index.html shows what came out.
+Experiments that measure time run last, one at a time. Ctrl-C keeps what is done, and --resume goes
+on from there: it leaves out what DIR holds of the same seed, the same --smoke and the same version.
+
+--from DIR: the run in the folder DIR, again, with the same seed and flags, into again/ beside it
+(or --out). It says what has changed since, and whether the numbers are the same.
+
+exit status: 0 if every claim is met (--from: the numbers are the same), 1 if one is not or an
+experiment crashed (--from: numbers differ), 2 if the input cannot be used, 130 after Ctrl-C.
 """
 
 CHECK_NOTES = """\
@@ -86,6 +103,10 @@ def _dispatch(argv: list[str]) -> int:
         return _run(options, rest)
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if options.command == "report":
+        from experiments.commands.report_command import report_command
+
+        return report_command(options.folder)
     if options.command == "list":
         return _models(options.markdown) if options.models or options.markdown else _list()
     # Torch is loaded here and not before: help, version and list answer at once.
@@ -116,19 +137,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ppl {own_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=OneLineParser)
     _catalogue_flags(commands)
-    run = commands.add_parser(
-        "run",
-        add_help=False,
-        help="run an experiment, by name or file",
-        usage="ppl run NAME|FILE.py [--seed N] [--out DIR] [--smoke] [its own flags]",
-        description="Run an experiment. `ppl run NAME --help` shows its own flags too.",
-    )
-    run.set_defaults(parser=run)
-    run.add_argument("experiment", metavar="NAME|FILE", nargs="?", help="see ppl list")
-    run.add_argument("--seed", metavar="N", help="seed of all randomness (default 0)")
-    run.add_argument("--out", metavar="DIR", help="write DIR/NAME/ (default results)")
-    run.add_argument("--smoke", action="store_true", help="tiny settings, claims are not judged")
-    run.add_argument("-h", "--help", action="store_true", help="show this, or its own flags too")
+    _run_flags(commands)
+    _report_flags(commands)
     check = commands.add_parser(
         "check",
         help="is a story well formed, and what does it imply?",
@@ -143,6 +153,35 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--draws", type=positive, default=1000, help="per restart (default 1000)")
     fit.add_argument("--restarts", type=positive, default=4, help="independent fits (default 4)")
     return parser
+
+
+def _run_flags(commands: Any) -> None:
+    run = commands.add_parser(
+        "run",
+        add_help=False,
+        help="run an experiment, by name or file; or all; or one again",
+        usage="ppl run NAME|FILE.py [--seed N] [--out DIR] [--smoke] [its own flags]\n"
+        "       ppl run --all [FOLDER] [--seed N] [--out DIR] [--smoke] [--jobs N] [--resume]\n"
+        "       ppl run --from DIR [--out DIR]",
+        description="Run an experiment. `ppl run NAME --help` shows its own flags too.",
+        epilog=RUN_NOTES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.set_defaults(parser=run)
+    run.add_argument("experiment", metavar="NAME|FILE", nargs="?", help="see ppl list")
+    run.add_argument("--seed", metavar="N", help="seed of all randomness (default 0)")
+    run.add_argument("--out", metavar="DIR", help="write DIR/NAME/ (default results)")
+    run.add_argument("--smoke", action="store_true", help="tiny settings, claims are not judged")
+    run.add_argument("--all", action="store_true", help="every experiment (of FOLDER), and an index page")
+    run.add_argument("--jobs", metavar="N", help="with --all: processes at a time (default: the cores)")
+    run.add_argument("--resume", action="store_true", help="with --all: leave out what is done")
+    run.add_argument("--from", dest="source", metavar="DIR", help="the run in this folder, once more")
+    run.add_argument("-h", "--help", action="store_true", help="show this, or its own flags too")
+
+
+def _report_flags(commands: Any) -> None:
+    report = commands.add_parser("report", help="gather the runs in a folder into one index page")
+    report.add_argument("folder", type=Path, metavar="DIR", help="it holds run folders; gets index.html")
 
 
 def _catalogue_flags(commands: Any) -> None:
@@ -180,14 +219,17 @@ def _models(as_markdown: bool) -> int:
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
     name = options.experiment
-    if name is None and options.help:
+    if options.help and (name is None or options.all):
         options.parser.print_help()
         return 0
+    if options.all or (options.source and name is None):
+        return _run_all(options, rest) if options.all else _run_again(options, rest)
     if name is None:
-        raise InputError("run: expected an experiment, by name (see ppl list) or file")
-    flags = [f"--{flag}={value}" for flag in ("seed", "out") if (value := getattr(options, flag))]
-    flags += [f"--{flag}" for flag in ("smoke", "help") if getattr(options, flag)]
-    flags += rest
+        raise InputError("run: expected an experiment, by name (see ppl list) or file, or --all")
+    flags = [f"--{flag}={value}" for flag in ("seed", "out", "jobs") if (value := getattr(options, flag))]
+    flags += [f"--{flag}" for flag in ("smoke", "resume", "help") if getattr(options, flag)]
+    # An experiment may have flags of these names; if it has none, it says so.
+    flags += ([f"--from={options.source}"] if options.source else []) + rest
     if name.endswith(".py"):
         with beside(Path(name)):
             return launch(name, flags, prog=f"ppl run {name}")
@@ -197,6 +239,43 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         hint = f"did you mean {close[0]}?" if close else "ppl list shows them all"
         raise InputError(f"no experiment {name}; {hint}")
     return launch(f"experiments.{name}", flags, prog=f"ppl run {name}")
+
+
+def _run_all(options: argparse.Namespace, rest: list[str]) -> int:
+    from experiments.commands.run_all import run_all
+
+    if rest or options.source:
+        wrong = " ".join(rest) or "--from"
+        raise InputError(
+            f"run --all: unrecognized arguments: {wrong} (an experiment's own flags go with its name)"
+        )
+    return run_all(
+        Path(options.out or "results"),
+        Path(options.experiment) if options.experiment else None,
+        seed=_integer("--seed", options.seed or "0", None),
+        smoke=options.smoke,
+        jobs=None if options.jobs is None else _integer("--jobs", options.jobs, 1),
+        resume=options.resume,
+    )
+
+
+def _run_again(options: argparse.Namespace, rest: list[str]) -> int:
+    from experiments.commands.run_again import run_again
+
+    wrong = [f"--{flag}" for flag in ("seed", "smoke", "jobs", "resume") if getattr(options, flag)] + rest
+    if wrong:
+        raise InputError(f"run --from: the run keeps its own settings; leave out {' '.join(wrong)}")
+    return run_again(Path(options.source), Path(options.out) if options.out else None)
+
+
+def _integer(flag: str, text: str, least: int | None) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise InputError(f"argument {flag}: invalid int value: {text!r}") from None
+    if least is not None and value < least:
+        raise InputError(f"argument {flag}: expected an integer of at least {least}, got {value}")
+    return value
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from experiments.truth.binomial_pixels import predictive_log_joint
 from experiments.truth.digits import PIXELS, Digits, Images, load
 from ppl_models.binomial_pixels import exact
 
+ALONE = True  # has processes of its own, one for each core
 DIGITS = 10
 REAL = "real_digits"
 WITHOUT = ("mmd_generator", "adversarial")  # have no likelihood, and say so

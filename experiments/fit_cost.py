@@ -42,6 +42,7 @@ from inference.evidence import as_evidence
 from inference.isolation import isolated, one_thread
 from inference.structure import inspect_rows
 
+ALONE = True  # it measures time
 BATCH = 64  # draws of a batched gradient
 SAME = 1e-9  # nats, relative: rounding of a sum in another order
 # Phase -> (file, function) whose time it is, callees included; the first that matches.

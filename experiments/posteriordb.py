@@ -36,6 +36,7 @@ from experiments.report.folder import write_text
 from experiments.report.launch import positive
 from experiments.truth import posteriordb
 
+ALONE = True  # it measures time
 TARGETS = "this project's targets"
 TINY = ("mesquite-logmesquite_logvash", "sblri-blr")
 NUTS, NUTPIE = "numpyro_nuts", "nutpie"

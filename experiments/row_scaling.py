@@ -25,6 +25,7 @@ from typing import Any
 from experiments.report import Run, launch
 from experiments.report.style import ESTIMATED, OTHER, style
 
+ALONE = True  # it measures time
 KINDS = {"linear": ESTIMATED, "logistic": OTHER}
 SIZES = (10_000, 100_000, 1_000_000)
 MARKERS = {"linear": "o", "logistic": "s"}

@@ -25,6 +25,7 @@ from experiments.compare import Estimate
 from experiments.report import Run, launch
 from experiments.truth.densities import names
 
+ALONE = True  # has processes of its own, one for each core
 TARGETS = {"normalizing_flow": 0.05, "autoregressive": 0.08}
 JUDGED = ("eight_gaussians", "two_moons")
 

@@ -42,6 +42,7 @@ from inference.structure import inspect_rows
 from inference.target import Target
 
 BATCH, EPOCH = 128, 8  # rows per step, and batches per epoch
+ALONE = True  # it measures time
 TARGET = 1.25
 SIZES = {"784-256-16": (784, 256, 16), "2-32-2": (2, 32, 2)}
 COLOURS = {"by hand": TRUE, "fit": ESTIMATED, "Pyro's SVI": OTHER}

@@ -16,7 +16,13 @@ ROOMS = ("truth", "compare", "report", "peers")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 STORIES = [path for path in SOURCES if path.relative_to(ROOT).parts[0] == "ppl_models"]
 # Where the name that is imported is not the name that is installed.
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "pyro": "pyro-ppl", "cycler": "matplotlib", "pytensor": "pymc"}
+DISTRIBUTIONS = {
+    "sklearn": "scikit-learn",
+    "pyro": "pyro-ppl",
+    "cycler": "matplotlib",
+    "PIL": "matplotlib",
+    "pytensor": "pymc",
+}
 
 
 def settings():

@@ -92,16 +92,17 @@ class Fit:
 
 @dataclass(frozen=True)
 class Story:
-    """A generative story: its name, joint, documentation and source."""
+    """A generative story: its name, joint, documentation, source, and graph (SVG, or nothing)."""
 
     name: str
     joint: str
     documentation: str
     source: str
+    graph: str = ""
 
     @classmethod
     def of(cls, story: Callable[..., Any], joint: str = "") -> Story:
-        """Read name and source; a story that bears its module's name is documented there."""
+        """Read name and source; a story that bears its module's name is documented and drawn from there."""
         code = story if inspect.isroutine(story) or inspect.isclass(story) else type(story)
         module = sys.modules.get(getattr(code, "__module__", ""))
         alone = Path(getattr(module, "__file__", None) or "").stem == code.__name__
@@ -110,10 +111,20 @@ class Story:
             source = inspect.getsource(code)
         except (OSError, TypeError):
             source = ""
-        return cls(code.__name__, joint, documentation, source)
+        example = getattr(module, "EXAMPLE", None) if alone else None
+        return cls(code.__name__, joint, documentation, source, _graph(story, example))
 
 
 Block = Union[Section, Text, Picture, Table]  # noqa: UP007  (evaluated by Python 3.10 too)
+
+
+def _graph(story: Callable[..., Any], example: Any) -> str:
+    if example is None:
+        return ""
+    # Torch is loaded here and not with the page, which `ppl --help` loads.
+    from experiments.report.drawn import drawn
+
+    return drawn(story, example)
 
 
 def _frame(frame: Any) -> tuple[list[str], list[list[Any]]]:

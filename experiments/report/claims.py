@@ -36,6 +36,8 @@ class Claim:
         Where ``known`` comes from.
     relation
         ``"equal"``, ``"at least"``, ``"at most"`` (judged) or ``"published"`` (shown, not judged).
+    reason
+        Why the claim is not met, if it is not.
 
     Raises
     ------
@@ -50,6 +52,7 @@ class Claim:
     numerical: float = 0.0
     source: str = ""
     relation: str = "equal"
+    reason: str = ""
 
     def __post_init__(self) -> None:
         for name in ("measured", "known", "error", "numerical"):
@@ -89,7 +92,7 @@ class Claim:
 
     def record(self, smoke: bool = False) -> dict[str, Any]:
         """The row of claims.json; ``met`` is null where nothing was judged."""
-        names = ("text", "measured", "error", "relation", "known", "numerical", "source")
+        names = ("text", "measured", "error", "relation", "known", "numerical", "source", "reason")
         row: dict[str, Any] = {name: getattr(self, name) for name in names}
         row["met"] = None if smoke else self.met
         return {name: jsonable(value) for name, value in row.items()}
@@ -114,10 +117,12 @@ def claims_text(claims: Sequence[Claim], smoke: bool = False) -> str:
         return "no claims"
     rows = [("", "claim", "measured", "known", "source")]
     for claim in claims:
+        word = verdict(claim, smoke)
         measured = with_error(claim.measured, claim.error, "+-")
         known = f"{RELATIONS[claim.relation]} {readable(claim.known)}"
-        lines = textwrap.wrap(claim.text, 56) or [""]
-        rows.append((verdict(claim, smoke), lines[0], measured, known, claim.source))
+        said = f"{claim.text} ({claim.reason})" if word == "NOT MET" and claim.reason else claim.text
+        lines = textwrap.wrap(said, 56) or [""]
+        rows.append((word, lines[0], measured, known, claim.source))
         rows.extend(("", line, "", "", "") for line in lines[1:])
     return aligned(rows)
 

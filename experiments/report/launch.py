@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import inspect
 import os
 import shlex
@@ -24,7 +25,7 @@ from experiments.report.script import load, question_of
 from experiments.report.style import style
 from experiments.report.versions import versions
 
-__all__ = ["INTERRUPTED", "OneLineParser", "Settings", "execute", "launch", "positive"]
+__all__ = ["INTERRUPTED", "OneLineParser", "Settings", "digest", "execute", "launch", "positive"]
 
 INTERRUPTED = 130
 COMMON = ("seed", "out", "smoke")
@@ -40,16 +41,25 @@ class OneLineParser(argparse.ArgumentParser):
 
 @dataclass(frozen=True)
 class Settings:
-    """What one run is called with, beside the experiment itself."""
+    """What one run is called with, beside the experiment itself.
+
+    ``arguments`` are the flags as they were given, and ``file`` is the experiment's file: what
+    ``ppl run --from`` needs to run it again.
+    """
 
     name: str
     question: str
     options: argparse.Namespace
     command: Sequence[str]
+    arguments: Sequence[str] = ()
+    file: Path | None = None
 
     def config(self) -> dict[str, Any]:
         """The content of config.json."""
         options = {k: v for k, v in vars(self.options).items() if k not in COMMON}
+        again: dict[str, Any] = {"arguments": list(self.arguments)}
+        if self.file is not None:
+            again |= {"file": str(self.file.resolve()), "file sha256": digest(self.file)}
         return {
             "name": self.name,
             "question": self.question,
@@ -57,6 +67,7 @@ class Settings:
             "smoke": self.options.smoke,
             "options": options,
             "command line": shlex.join(self.command),
+            **again,
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         }
 
@@ -134,6 +145,11 @@ def execute(settings: Settings, body: Callable[[Run], object]) -> tuple[Run, Run
     return run, folder
 
 
+def digest(file: Path) -> str:
+    """The SHA-256 of a file's content: whether an experiment has changed since a run."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def positive(text: str) -> int:
     """An argparse type for counts: an integer of at least 1."""
     value = int(text)
@@ -150,6 +166,7 @@ def _write(run: Run, config: dict[str, Any]) -> None:
     write_json(run.folder / "metrics.json", metrics)
     write_json(run.folder / "claims.json", [claim.record(run.smoke) for claim in run.claims])
     write_json(run.folder / "versions.json", software)
+    write_json(run.folder / "contents.json", run.contents())
     write_text(run.folder / "report.html", render(run, config, software))
 
 
@@ -186,7 +203,8 @@ def _settings(module: ModuleType, name: str, argv: Sequence[str], prog: str) -> 
     if hasattr(module, "options"):
         module.options(parser)
     command = [*(prog.split() or ["python", f"{name}.py"]), *argv]
-    return Settings(name, question, parser.parse_args(argv), command)
+    file = getattr(module, "__file__", None)
+    return Settings(name, question, parser.parse_args(argv), command, argv, Path(file) if file else None)
 
 
 def _name(experiment: str | Path | ModuleType) -> str:

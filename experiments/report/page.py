@@ -14,7 +14,7 @@ from experiments.report.numbers import readable, with_error
 from experiments.report.run import Run
 from experiments.report.stylesheet import STYLESHEET
 
-__all__ = ["render"]
+__all__ = ["document", "facts", "inline", "render"]
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 RELATIONS = {"equal": "=", "at least": "≥", "at most": "≤", "published": ""}
@@ -24,6 +24,8 @@ OPEN_ROWS = 14
 # Characters beyond which a table's cell may be broken into lines.
 LONG_CELL = 24
 FOLDED_ROWS = 300
+# Of the configuration, what only `ppl run --from` reads, and what the title says.
+HIDDEN = ("arguments", "file sha256", "question")
 
 
 def render(run: Run, config: Mapping[str, Any], versions: Mapping[str, str]) -> str:
@@ -39,16 +41,21 @@ def render(run: Run, config: Mapping[str, Any], versions: Mapping[str, str]) -> 
         _metrics(run.metrics),
         *map(_story, run.stories),
         *map(_fit, run.fits),
-        _facts("Configuration", config),
-        _facts("Versions", versions),
+        facts("Configuration", {name: value for name, value in config.items() if name not in HIDDEN}),
+        facts("Versions", versions),
     ]
+    return document(run.question, body)
+
+
+def document(title: str, body: Sequence[str], more_style: str = "") -> str:
+    """A whole HTML page around its parts, which are HTML; the empty ones are left out."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{html.escape(run.question)}</title>\n"
-        f"<style>\n{STYLESHEET}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{html.escape(title)}</title>\n"
+        f"<style>\n{STYLESHEET}{more_style}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in body if part)
         + "\n</main>\n</body>\n</html>\n"
     )
@@ -59,8 +66,8 @@ def _header(run: Run, config: Mapping[str, Any]) -> str:
     if "started" in config:
         facts.insert(1, str(config["started"])[:16].replace("T", " "))
     return (
-        f'<header>\n<p class="kicker">{_inline(" · ".join(facts))}</p>\n'
-        f"<h1>{_inline(run.question)}</h1>\n{_verdict(run)}\n</header>"
+        f'<header>\n<p class="kicker">{inline(" · ".join(facts))}</p>\n'
+        f"<h1>{inline(run.question)}</h1>\n{_verdict(run)}\n</header>"
     )
 
 
@@ -76,16 +83,20 @@ def _verdict(run: Run) -> str:
         kind, words = "neutral", f"Smoke run: {judged} claims, not judged."
     else:
         kind, words = "bad" if missed else "good", f"{met} of {judged} claims met."
-    items = [] if run.smoke else [f"Not met: {claim.text}" for claim in missed]
+    items = [] if run.smoke else [_sentence(claim) for claim in missed]
     items += [f"The posterior of {fit.name} is not trusted." for fit in run.fits if not fit.trusted]
     if kind == "good" and not trusted:
         kind = "mixed" if judged else "bad"
-    return f'<div class="verdict {kind}"><strong>{_inline(words)}</strong>{_list(items)}</div>'
+    return f'<div class="verdict {kind}"><strong>{inline(words)}</strong>{_list(items)}</div>'
+
+
+def _sentence(claim: Claim) -> str:
+    return f"Not met: {claim.text}. {claim.reason}".rstrip(". ") + "."
 
 
 def _block(block: Block) -> str:
     if isinstance(block, Section):
-        return f"<h2>{_inline(block.title)}</h2>\n{_paragraphs(block.text)}"
+        return f"<h2>{inline(block.title)}</h2>\n{_paragraphs(block.text)}"
     if isinstance(block, Text):
         return _paragraphs(block.text)
     if isinstance(block, Picture):
@@ -101,7 +112,7 @@ def _picture(picture: Picture) -> str:
     return (
         f'<figure><img width="{width}" alt="{html.escape(picture.caption)}" '
         f'src="data:image/png;base64,{data}">'
-        f"<figcaption>{_inline(picture.caption)}</figcaption></figure>"
+        f"<figcaption>{inline(picture.caption)}</figcaption></figure>"
     )
 
 
@@ -115,11 +126,11 @@ def _claims(claims: Sequence[Claim], smoke: bool) -> str:
         known = f"{RELATIONS[claim.relation]} {readable(claim.known)}".strip()
         cells = [
             f'<td class="{word.lower().replace(" ", "-")}">{mark}</td>',
-            f'<td class="words">{_inline(claim.text)}</td>',
+            f'<td class="words">{inline(claim.text)}{_reason(claim, word)}</td>',
             f'<td class="number">{with_error(claim.measured, claim.error)}</td>',
             f'<td class="number">{known}</td>',
             f'<td class="number">{readable(claim.tolerance) if claim.met is not None else ""}</td>',
-            f'<td class="words">{_inline(claim.source)}</td>',
+            f'<td class="words">{inline(claim.source)}</td>',
         ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
     head = ["", "Claim", "Measured", "Known", "Tolerance", "Source of the known"]
@@ -130,38 +141,55 @@ def _claims(claims: Sequence[Claim], smoke: bool) -> str:
     return f'<h2>Claims</h2>\n{_grid(head, rows)}<p class="note">{note}</p>'
 
 
+def _reason(claim: Claim, word: str) -> str:
+    return f'<br><em class="reason">{inline(claim.reason)}</em>' if word == "NOT MET" and claim.reason else ""
+
+
 def _metrics(metrics: Mapping[str, Metric]) -> str:
     if not metrics:
         return ""
     rows = [
-        f'<tr><td class="words">{_inline(name)}</td>'
+        f'<tr><td class="words">{inline(name)}</td>'
         f'<td class="number">{with_error(metric.value, metric.error)}</td>'
-        f"<td>{_inline(metric.unit)}</td></tr>"
+        f"<td>{inline(metric.unit)}</td></tr>"
         for name, metric in metrics.items()
     ]
     return f"<h2>Measurements</h2>\n{_grid(['', 'Value', 'Unit'], rows)}"
 
 
 def _story(story: Story) -> str:
-    joint = f'<p class="joint">{_inline(story.joint)}</p>' if story.joint else ""
+    joint = f'<p class="joint">{inline(story.joint)}</p>' if story.joint else ""
     documentation = f"<pre>{html.escape(story.documentation)}</pre>" if story.documentation else ""
     source = f"<pre><code>{html.escape(story.source)}</code></pre>" if story.source else ""
-    return f"<h2>The story: {_inline(story.name)}</h2>\n{joint}{documentation}{source}"
+    return f"<h2>The story: {inline(story.name)}</h2>\n{joint}{_graph(story)}{documentation}{source}"
+
+
+def _graph(story: Story) -> str:
+    """The graph as an image: the names inside one SVG do not meet those of another."""
+    if not story.graph:
+        return ""
+    data = base64.b64encode(story.graph.encode()).decode("ascii")
+    return (
+        f'<figure class="graph"><img alt="Graph of {html.escape(story.name)}" '
+        f'src="data:image/svg+xml;base64,{data}"><figcaption>Sites and what depends on what, in its example; '
+        "grey: data; dashed: computed from others; boxes: repeated so many times.</figcaption></figure>"
+    )
 
 
 def _fit(fit: Fit) -> str:
     word = "trusted" if fit.trusted else "not trusted"
     kind = "good" if fit.trusted else "bad"
     return (
-        f"<h2>Posterior: {_inline(fit.name)}</h2>\n"
+        f"<h2>Posterior: {inline(fit.name)}</h2>\n"
         f'<div class="verdict {kind}"><strong>{word}</strong>{_list(fit.reasons)}</div>\n'
         f'<pre class="words">{html.escape(fit.certificate)}</pre>\n{_table(fit.summary)}'
     )
 
 
-def _facts(title: str, facts: Mapping[str, Any]) -> str:
+def facts(title: str, told: Mapping[str, Any]) -> str:
+    """A heading, and names beside their values."""
     items = []
-    for name, value in facts.items():
+    for name, value in told.items():
         if isinstance(value, Mapping):
             value = ", ".join(f"{key} = {readable(item)}" for key, item in value.items()) or "none"
         elif isinstance(value, (list, tuple)):
@@ -175,7 +203,7 @@ def _table(table: Table) -> str:
         return _paragraphs(table.caption)
     head = [html.escape(name) for name in table.columns]
     rows = [f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows[:FOLDED_ROWS]]
-    caption = f'<p class="note">{_inline(table.caption)}</p>' if table.caption else ""
+    caption = f'<p class="note">{inline(table.caption)}</p>' if table.caption else ""
     if len(rows) <= OPEN_ROWS + 2:
         return caption + _grid(head, rows)
     total = f"all {len(table.rows)}" if len(rows) == len(table.rows) else f"the first {len(rows)}"
@@ -201,14 +229,14 @@ def _grid(head: Sequence[str], rows: Sequence[str]) -> str:
 
 
 def _list(items: Sequence[str]) -> str:
-    return f"<ul>{''.join(f'<li>{_inline(item)}</li>' for item in items)}</ul>" if items else ""
+    return f"<ul>{''.join(f'<li>{inline(item)}</li>' for item in items)}</ul>" if items else ""
 
 
 def _paragraphs(text: str) -> str:
     parts = [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
-    return "\n".join(f"<p>{_inline(part)}</p>" for part in parts)
+    return "\n".join(f"<p>{inline(part)}</p>" for part in parts)
 
 
-def _inline(text: str) -> str:
+def inline(text: str) -> str:
     """Escaped text; what stands between backticks is code."""
     return re.sub(r"`+([^`]+)`+", r"<code>\1</code>", html.escape(text))

@@ -140,16 +140,18 @@ class Run:
         numerical: float = 0.0,
         source: str = "",
         relation: str = "equal",
+        reason: str = "",
     ) -> Claim:
         """Claim that measured and known agree, within 4 Monte Carlo errors plus ``numerical``.
 
         ``relation`` is ``"equal"``, ``"at least"`` (measured >= known, less that tolerance) or
         ``"at most"``. ``error`` is the Monte Carlo standard error of ``measured - known``, and
-        ``source`` says where ``known`` comes from.
+        ``source`` says where ``known`` comes from. ``reason`` says why a claim that is known not to be
+        met is not: it is shown only where the claim fails.
         """
         if relation == "published":
             raise ValueError("relation: a published number is added by run.published, got a claim")
-        self.claims.append(Claim(text, measured, known, error, numerical, source, relation))
+        self.claims.append(Claim(text, measured, known, error, numerical, source, relation, reason))
         return self.claims[-1]
 
     def published(
@@ -157,6 +159,16 @@ class Run:
     ) -> None:
         """Show a published number of somebody else's run beside ours; it is not judged."""
         self.claims.append(Claim(text, measured, published, error, 0.0, source, "published"))
+
+    def contents(self) -> dict[str, Any]:
+        """What contents.json holds: the figures in order, and whether the posteriors are trusted."""
+        pictures = [block for block in self.blocks if isinstance(block, Picture)]
+        return {
+            "figures": [{"file": picture.path.name, "caption": picture.caption} for picture in pictures],
+            "posteriors": [
+                {"name": fit.name, "trusted": fit.trusted, "reasons": list(fit.reasons)} for fit in self.fits
+            ],
+        }
 
     def _new(self, name: str, kind: str) -> Path:
         """The path of a file of this run, which must not have been written by it before."""

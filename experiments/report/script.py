@@ -23,11 +23,16 @@ FOLDER = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Script:
-    """An experiment's file, its name, and the question it answers."""
+    """An experiment's file, its name, and the question it answers.
+
+    ``alone`` says that it measures time, or fills the machine with processes of its own: the module
+    declares ``ALONE = True``, and ``ppl run --all`` runs nothing beside it.
+    """
 
     path: Path
     name: str
     question: str
+    alone: bool = False
 
 
 def scan(folder: Path = FOLDER) -> list[Script]:
@@ -39,7 +44,8 @@ def scan(folder: Path = FOLDER) -> list[Script]:
     for path in sorted(folder.glob("*.py")):
         tree = _parse(path)
         if any(_is_main(node) for node in tree.body):
-            found.append(Script(path, path.stem, question_of(ast.get_docstring(tree), path.stem)))
+            question = question_of(ast.get_docstring(tree), path.stem)
+            found.append(Script(path, path.stem, question, any(map(_is_alone, tree.body))))
     return found
 
 
@@ -132,3 +138,7 @@ def _is_main(node: ast.stmt) -> bool:
         return False
     arguments = node.args.posonlyargs + node.args.args
     return bool(arguments) and arguments[0].arg == "run"
+
+
+def _is_alone(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Assign) and ast.unparse(node) == "ALONE = True"

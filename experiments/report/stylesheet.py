@@ -1,6 +1,6 @@
 """The style sheet of a report page: inlined, light and dark, without any outside resource."""
 
-__all__ = ["STYLESHEET"]
+__all__ = ["INDEX_STYLESHEET", "STYLESHEET"]
 
 STYLESHEET = """\
 :root {
@@ -45,6 +45,8 @@ figure { margin: 1.6rem 0; }
 figure img { display: block; max-width: 100%; height: auto; margin: 0 auto;
   background: #fff; border-radius: 6px; }
 figcaption { color: var(--soft); font-size: .86rem; line-height: 1.5; margin-top: .6rem; }
+.graph img { padding: .6rem; }
+.reason { color: var(--soft); }
 .scroll { overflow-x: auto; margin: .8rem 0 1.2rem; -webkit-overflow-scrolling: touch; }
 table { border-collapse: collapse; font-size: .82rem; line-height: 1.45; min-width: 50%; }
 th { text-align: left; font-weight: 600; color: var(--soft); vertical-align: bottom; }
@@ -75,4 +77,29 @@ dd { margin: 0; overflow-wrap: anywhere; }
   dd { margin-bottom: .6rem; }
 }
 @media print { .scroll { overflow: visible; } body { font-size: 11pt; } }
+"""
+
+INDEX_STYLESHEET = """\
+main { max-width: 70rem; }
+a { color: inherit; text-decoration-color: var(--soft); text-underline-offset: .15em; }
+.runs { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1.4rem;
+  margin: 2rem 0 3rem; }
+article { border: 1px solid var(--line); border-top: 4px solid var(--soft); border-radius: 6px;
+  overflow: hidden; display: flex; flex-direction: column; background: var(--panel); }
+article > div { padding: .8rem 1rem .4rem; }
+article.good { border-top-color: var(--good); }
+article.bad { border-top-color: var(--bad); }
+article.mixed { border-top-color: var(--mixed); }
+.shot { display: block; background: #fff; }
+.shot img { display: block; width: 100%; height: 12.5rem; object-fit: contain; padding: .5rem; }
+h3 { font-size: 1.02rem; line-height: 1.35; margin: 0 0 .5rem; }
+h3 a { text-decoration: none; }
+h3 a:hover { text-decoration: underline; }
+.tag, .runs .note { font-family: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+.tag { font-size: .86rem; font-weight: 600; margin: 0; color: var(--soft); }
+.good .tag { color: var(--good); }
+.bad .tag { color: var(--bad); }
+.mixed .tag { color: var(--mixed); }
+.verdict li { margin-bottom: .35rem; }
+@media print { .runs { display: block; } article { break-inside: avoid; margin-bottom: 1rem; } }
 """

@@ -10,7 +10,7 @@ import pytest
 from experiments.report import launch
 
 ROOT = Path(__file__).parents[3]
-FILES = {"config.json", "metrics.json", "claims.json", "versions.json", "report.html"}
+FILES = {"config.json", "metrics.json", "claims.json", "versions.json", "contents.json", "report.html"}
 
 SCRIPT = '''"""Is the coin fair?
 

@@ -1,0 +1,123 @@
+"""``ppl run --from DIR``: make a run again from its folder, and say whether the numbers are the same."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from experiments.report.again import compare_runs
+from experiments.report.errors import InputError
+from experiments.report.gather import Finished, finished
+from experiments.report.launch import digest, launch
+from experiments.report.script import FOLDER, beside
+
+__all__ = ["run_again"]
+
+AGAIN = "again"
+SETTINGS = ("seed", "smoke", "options")
+
+
+def run_again(folder: Path, out: Path | None = None) -> int:
+    """Run what a run folder holds once more, with the same settings, and compare the two.
+
+    Parameters
+    ----------
+    folder
+        A run folder; it is not touched.
+    out
+        Where the new run folder goes; ``again/`` beside the old one by default.
+
+    Returns
+    -------
+    int
+        0 if all numbers are the same (times aside), 1 if some differ, otherwise what the run returned.
+
+    Raises
+    ------
+    InputError
+        If the folder is no run folder, was not made by an experiment, or its script is gone.
+    """
+    old = _read(folder)
+    out = folder.resolve().parent / AGAIN if out is None else out
+    if (out / old.name).resolve() == folder.resolve():
+        raise InputError(f"--out {out}: the earlier run stands there; choose another folder")
+    experiment = _experiment(old)
+    for warning in _changed(old):
+        print(f"ppl: warning: {warning}", file=sys.stderr)
+    given = [str(argument) for argument in old.config["arguments"]]
+    arguments = [*(flag for flag in given if not flag.startswith("--out=")), f"--out={out}"]
+    inside = isinstance(experiment, str)
+    prog = f"ppl run {old.name if inside else experiment}"
+    with nullcontext() if inside else beside(Path(experiment)):
+        status = launch(experiment, arguments, prog=prog)
+    new = finished(out / old.name) if status in (0, 1) else None
+    return status if new is None else _compare(old, new)
+
+
+def _read(folder: Path) -> Finished:
+    run = finished(folder)
+    if run is None:
+        raise InputError(f"{folder} is no run folder: it has no readable config.json")
+    command = str(run.config.get("command line", ""))
+    if command.startswith(("ppl fit ", "ppl check ")):
+        raise InputError(f"{folder} was not made by an experiment; repeat it by its own command: {command}")
+    missing = [name for name in ("name", "arguments", "file", *SETTINGS) if name not in run.config]
+    if missing:
+        lacks = f"{folder}/config.json lacks {', '.join(missing)}"
+        raise InputError(f"{lacks}: an older version made it; repeat it by: {command}")
+    if "seconds" not in run.config:
+        raise InputError(
+            f"{folder} did not finish, there is nothing to compare with; repeat it by: {command}"
+        )
+    return run
+
+
+def _experiment(run: Finished) -> str | Path:
+    """A module of this project by its name, a script of one's own by its file."""
+    file = Path(str(run.config["file"]))
+    own = FOLDER / f"{run.name}.py"
+    # Installed elsewhere, or moved, this project's own experiments are still found by name.
+    if own.is_file() and (file.resolve() == own.resolve() or file.parent.name == FOLDER.name):
+        return f"experiments.{run.name}"
+    if not file.is_file():
+        raise InputError(f"the script of this run, {file}, is not there; put it back to run it again")
+    return file
+
+
+def _changed(run: Finished) -> list[str]:
+    """What is not as it was: the script, the software."""
+    from experiments.report.versions import versions
+
+    experiment = _experiment(run)
+    file = FOLDER / f"{run.name}.py" if isinstance(experiment, str) else experiment
+    found = []
+    if digest(file) != run.config.get("file sha256"):
+        found.append(f"{file.name} has changed since that run")
+    now = versions()
+    for name in dict.fromkeys([*run.versions, *now]):
+        was, is_now = run.versions.get(name), now.get(name)
+        # Before torch is loaded its threads are not known.
+        if was != is_now and name != "torch threads":
+            found.append(f"{name} was {was}, is {is_now}")
+    return found
+
+
+def _compare(old: Finished, new: Finished) -> int:
+    found = compare_runs(old.folder, new.folder)
+    print(f"\nbeside the earlier run, {old.folder}:")
+    for one in found:
+        print(f"  {one}")
+    told = _settings(old.config, new.config)
+    for line in told:
+        print(f"  {line}")
+    same = all(one.same for one in found) and not told
+    print("the same numbers, times aside" if same else "NOT the same numbers")
+    return 0 if same else 1
+
+
+def _settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Settings that differ though the flags are the same: defaults that have changed since."""
+    return [f"{key} was {old[key]}, is {new[key]}" for key in SETTINGS if old[key] != new.get(key)]

@@ -1,0 +1,130 @@
+"""`ppl run --from`: the same run again, and whether its numbers are the same."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.cli import main
+from experiments.report.script import scan
+
+COIN = '''"""Is the coin fair?"""
+
+import time
+import torch
+from beside_coin import SIDES
+
+
+def options(parser):
+    parser.add_argument("--tosses", type=int, default=100)
+    parser.add_argument("--kinds", nargs="+", default=["a"])
+    parser.add_argument("--fast", action="store_true")
+
+
+def main(run):
+    generator = torch.Generator().manual_seed(run.seed)
+    tosses = torch.randint(SIDES, (run.options.tosses,), generator=generator).double()
+    heads = float(tosses.mean())
+    run.table("t", [{"kind": k, "heads": heads, "seconds": time.time()} for k in run.options.kinds], "T.")
+    run.metric("duration", time.time(), unit="s")
+    run.metric("heads", float(tosses.mean()))
+    run.claim("heads", float(tosses.mean()), 0.5, error=0.05)
+'''
+
+
+@pytest.fixture
+def coin(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("coin.py").write_text(COIN)
+    Path("beside_coin.py").write_text("SIDES = 2\n")
+    flags = ["--seed", "3", "--tosses=40", "--kinds", "a", "b"]
+    assert main(["run", "coin.py", "--out", "runs", *flags]) == 0
+    capsys.readouterr()
+    yield tmp_path / "runs" / "coin"
+    sys.modules.pop("beside_coin", None)
+
+
+def test_the_same_numbers(coin, capsys, monkeypatch):
+    before = {path: path.read_bytes() for path in coin.iterdir()}
+    monkeypatch.chdir("/")
+    assert main(["run", "--from", str(coin)]) == 0
+    out = capsys.readouterr().out
+    assert "t.csv: 4 values equal, 2 measured by a clock not compared" in out
+    assert out.endswith("the same numbers, times aside\n")
+    assert {path: path.read_bytes() for path in coin.iterdir()} == before
+    again = json.loads((coin.parent / "again" / "coin" / "config.json").read_text())
+    assert (again["seed"], again["options"]["tosses"], again["options"]["kinds"]) == (3, 40, ["a", "b"])
+    # And the repetition can itself be repeated.
+    assert (
+        main(["run", "--from", str(coin.parent / "again" / "coin"), "--out", str(coin.parent / "third")]) == 0
+    )
+
+
+def test_other_numbers_are_said(coin, capsys):
+    Path("beside_coin.py").write_text("SIDES = 3\n")
+    sys.modules.pop("beside_coin")
+    assert main(["run", "--from", str(coin), "--out", "new"]) == 1
+    out = capsys.readouterr().out
+    assert "metrics.json: 1 of 3 values differ, numbers by up to" in out
+    assert "heads value: was 0." in out
+    assert out.endswith("NOT the same numbers\n")
+
+
+def test_what_has_changed_is_warned_of(coin, capsys):
+    Path("coin.py").write_text(COIN.replace("default=False", "") + "\n# changed\n")
+    versions = json.loads((coin / "versions.json").read_text())
+    (coin / "versions.json").write_text(json.dumps({**versions, "numpy": "0.1"}))
+    assert main(["run", "--from", str(coin)]) == 0
+    err = capsys.readouterr().err
+    assert "ppl: warning: coin.py has changed since that run" in err
+    assert f"ppl: warning: numpy was 0.1, is {versions['numpy']}" in err
+    assert err.count("warning") == 2
+
+
+def test_a_default_that_changed_is_said(coin, capsys):
+    Path("coin.py").write_text(COIN.replace('"--fast"', '"--quick"'))
+    assert main(["run", "--from", str(coin)]) == 1
+    assert "options was {'tosses': 40" in capsys.readouterr().out
+
+
+def spoil(coin, **changes):
+    config = json.loads((coin / "config.json").read_text()) | changes
+    (coin / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"arguments": None}, "lacks arguments: an older version made it; repeat it by: ppl run coin.py"),
+        ({"seconds": None}, "did not finish"),
+        ({"command line": "ppl fit a.py:b --data c.npz"}, "repeat it by its own command: ppl fit a.py:b"),
+        ({"file": "/nowhere/coin.py"}, "the script of this run, /nowhere/coin.py, is not there"),
+    ],
+)
+def test_a_folder_that_cannot_be_run_again_says_why(coin, capsys, changes, words):
+    spoil(coin, **changes)
+    assert main(["run", "--from", str(coin)]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_bad_input(coin, capsys):
+    for flags, words in (
+        (["--from", "runs"], "runs is no run folder"),
+        (["--from", str(coin), "--seed", "4"], "leave out --seed"),
+        (["--from", str(coin), "--fast"], "leave out --fast"),
+        (["--from", str(coin), "--out", "runs"], "the earlier run stands there"),
+    ):
+        assert main(["run", *flags]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_an_experiment_of_this_project_is_found_by_its_name(coin, capsys, monkeypatch):
+    (script,) = [script for script in scan() if script.name == "mean_field_bias"]
+    from experiments.commands.run_again import _experiment
+    from experiments.report.gather import finished
+
+    spoil(coin, name="mean_field_bias", file=str(script.path))
+    assert _experiment(finished(coin)) == "experiments.mean_field_bias"
+    spoil(coin, name="mean_field_bias", file="/elsewhere/experiments/mean_field_bias.py")
+    assert _experiment(finished(coin)) == "experiments.mean_field_bias"
