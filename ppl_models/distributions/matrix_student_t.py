@@ -48,6 +48,11 @@ class MatrixStudentT(TorchDistribution):
         self.df, self.mean_, self.strength, self.rate = df, mean, strength, rate
         super().__init__(torch.Size(), mean.shape)
 
+    @property
+    def mean(self) -> Tensor:
+        """(rows, features); it exists where df is above features."""
+        return self.mean_
+
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw (*sample_shape, rows, features): the precision first, then the rows."""
         shape = torch.Size(sample_shape)

@@ -8,6 +8,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticD
 from sklearn.naive_bayes import CategoricalNB, GaussianNB, MultinomialNB
 
 import inference
+from ppl_models.diagonal_discriminant import diagonal_discriminant
+from ppl_models.diagonal_discriminant import exact as diagonal_posterior
 from ppl_models.gaussian_classes import gaussian_classes
 from ppl_models.gaussian_naive_bayes import exact as naive_posterior
 from ppl_models.gaussian_naive_bayes import gaussian_naive_bayes
@@ -81,6 +83,21 @@ def test_linear_discriminant_is_sklearns_at_its_estimates(iris, log_joint):
     }
     table = log_joint(linear_discriminant, SIZES, parameters, x, CLASSES)
     close(table.softmax(-1), theirs.predict_proba(x))
+
+
+def test_diagonal_discriminant_is_the_naive_story_with_one_variance(iris, log_joint):
+    """At the same estimates, and with a prior of little weight its posterior means are the rows' averages."""
+    x, y = (torch.tensor(a) for a in iris)
+    posterior = diagonal_posterior({"x": x, "y": y}, *SIZES, spread=1e-4, strength=1e-6)
+    theirs = LinearDiscriminantAnalysis(solver="lsqr", store_covariance=True).fit(*iris)
+    torch.testing.assert_close(posterior["mean"].mean, torch.tensor(theirs.means_), rtol=0, atol=1e-6)
+    # InverseGamma(2 + n / 2, n variance / 2) has mean n variance / (n + 2)
+    variance = posterior["variance"].mean * (ROWS + 2) / ROWS
+    torch.testing.assert_close(variance, torch.tensor(np.diag(theirs.covariance_)), rtol=0, atol=1e-6)
+    parameters = {n: posterior[n].mean for n in ("weights", "mean", "variance")}
+    naive = {**parameters, "variance": parameters["variance"].expand(CLASSES, FEATURES)}
+    ours = log_joint(diagonal_discriminant, SIZES, parameters, *iris[:1], CLASSES)
+    close(ours, log_joint(gaussian_naive_bayes, SIZES, naive, *iris[:1], CLASSES))
 
 
 def test_linear_discriminant_posterior_tends_to_sklearns_estimates(iris):

@@ -38,9 +38,10 @@ def test_draws_have_its_mean_and_covariance():
     """Covariance of row c is rate / ((df - features - 1) strength_c); within 4 standard errors."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        draws = MatrixStudentT(DF, MEAN, STRENGTH, RATE).sample((40_000,))
+        law = MatrixStudentT(DF, MEAN, STRENGTH, RATE)
+        draws = law.sample((40_000,))
     assert draws.shape == (40_000, 3, 2)
-    off = draws - MEAN
+    off = draws - law.mean
     assert (off.mean(0).abs() < 4 * off.std(0) / math.sqrt(len(off))).all()
     outer = off[..., :, None] * off[..., None, :]
     expected = RATE / (DF - 3) / STRENGTH[:, None, None]
