@@ -9,7 +9,8 @@ trusted is silently wrong.
 
 Expected: none is. Where two modes are so far apart, and one so light, that no start leads to it, nothing that
 looks at the density at finitely many points can know of it: the map of weights and distances shows how far
-this fit sees.
+this fit sees, and modes drawn at random (``experiments/truth/random_modes``) how often it misses some. Starts
+come from the prior, too, so that a proper prior which knows where modes may lie is the best help.
 
 Source: Yao, Vehtari, Simpson and Gelman (2018), "Yes, but did it work? Evaluating variational inference", for
 the question; the interval: Clopper and Pearson (1934), Biometrika 26.
@@ -32,11 +33,13 @@ from experiments.report.launch import positive
 from experiments.report.style import PALETTE, style
 from experiments.truth.known_posterior import KnownPosterior
 from experiments.truth.posteriors import names, posterior, two_modes
+from experiments.truth.random_modes import PRIORS, random_modes
 from inference import fit
 
 WEIGHTS = (0.5, 0.3, 0.1, 0.03, 0.01)  # of the lighter mode
 DISTANCES = (4.0, 8.0, 16.0, 32.0, 64.0, 256.0)  # between two modes, in standard deviations
 MOST_REFUSED = 2  # of the posteriors, for a seed
+RANDOM, FIRST_RANDOM = 40, 20_000  # random modes for each prior, and the first one's seed
 OUTCOMES = {
     "trusted and right": PALETTE[0],
     "refused, was right": PALETTE[4],
@@ -90,6 +93,7 @@ def main(run: Run) -> None:
     clean = [fitted(run, n, truth, "", seed) for seed in seeds for n, truth in truths.items()]
     planted = [fitted(run, *case, seed) for seed in seeds for case in plants(run.smoke)]
     far = far_modes(run)
+    drawn = {prior: drawn_modes(run, prior) for prior in PRIORS}
     results = [*clean, *planted]
 
     run.section(
@@ -98,13 +102,17 @@ def main(run: Run) -> None:
         "such as a guide too narrow whose density is known, may end in a right posterior.",
     )
     run.figure(
-        "outcomes", picture(results, far),
-        "Left: fits by outcome. Right: two round modes; does the fit find the lighter one, refuse, or miss "
-        "it in silence? No fault is planted there.",
+        "outcomes", picture(results, far, drawn),
+        "Left: fits by outcome. Right above: two round modes; does the fit find the lighter one, refuse, or "
+        "miss it in silence? Right below: two or three modes drawn at random, narrow and wide, under a prior "
+        "that knows them, a broad one, and none. No fault is planted there.",
     )  # fmt: skip
     run.table("fits", [r.row() for r in results], "Every fit. Errors are the largest over all quantities.")
     run.table("far_modes", [r.row() for r in far], "Two modes: weight of the lighter one, and distance.")
+    random_rows = [r.row() for found in drawn.values() for r in found]
+    run.table("random_modes", random_rows, "Modes drawn at random, by prior.")
     claims(run, results, clean, far)
+    claim_drawn(run, drawn)
 
 
 def fitted(run: Run, name: str, truth: KnownPosterior, fault: str, seed: int) -> Result:
@@ -138,6 +146,27 @@ def far_modes(run: Run) -> list[Result]:
         for weight in weights
         for distance in distances
     ]
+
+
+def drawn_modes(run: Run, prior: str) -> list[Result]:
+    """Fit modes drawn at random."""
+    seeds = range(FIRST_RANDOM, FIRST_RANDOM + (1 if run.smoke else RANDOM))
+    return [fitted(run, f"{prior} {seed}", random_modes(seed, prior), "", run.seed) for seed in seeds]
+
+
+def claim_drawn(run: Run, drawn: dict[str, list[Result]]) -> None:
+    """Claim that no mode which the prior knows is missed in silence; report the rates of the others."""
+    for prior, found in drawn.items():
+        wrong = sum(r.silently_wrong for r in found)
+        low, high = interval(wrong, len(found))
+        run.text(
+            f"Random modes, {prior} prior: {wrong} of {len(found)} silently wrong, a rate of "
+            f"{wrong / len(found):.1%}, 95 % interval {low:.1%} to {high:.1%}."
+        )
+        run.metric(f"random modes silently wrong, {prior} prior", wrong / len(found))
+        if prior == "own":
+            run.claim("random modes that the prior knows, missed in silence", wrong, 0,
+                      source="this project's aim")  # fmt: skip
 
 
 def interval(count: int, of: int) -> tuple[float, float]:
@@ -178,34 +207,48 @@ def weight_of(result: Result) -> float:
     return float(result.posterior.split()[0])
 
 
-def picture(results: Sequence[Result], far: Sequence[Result]) -> Any:
-    """Bars of outcomes, and the map of weights and distances."""
+def picture(results: Sequence[Result], far: Sequence[Result], drawn: dict[str, list[Result]]) -> Any:
+    """Bars of outcomes, the map of weights and distances, and random modes by prior."""
     import matplotlib.pyplot as plt
 
-    keys = list(dict.fromkeys(f"{r.posterior}" + (f": {r.fault}" if r.fault else "") for r in results))
+    keys = list(dict.fromkeys(label(r) for r in results))
     with style():
-        figure, (left, right) = plt.subplots(1, 2, figsize=(13, 0.32 * len(keys) + 2.2))
-        start = torch.zeros(len(keys))
-        for outcome, colour in OUTCOMES.items():
-            count = torch.tensor([
-                sum(r.outcome == outcome for r in results if label(r) == key) for key in keys
-            ])  # fmt: skip
-            left.barh(keys, count, left=start, color=colour, label=outcome, edgecolor="white")
-            start = start + count
-        left.invert_yaxis()
+        figure = plt.figure(figsize=(13, 0.32 * len(keys) + 2.2))
+        grid = figure.add_gridspec(2, 2, height_ratios=(3, 1), hspace=0.42, wspace=0.3)
+        left = figure.add_subplot(grid[:, 0])
+        bars(left, keys, [[r for r in results if label(r) == key] for key in keys])
         left.set(xlabel="fits", title="Without a fault, and with planted ones")
-        left.xaxis.get_major_locator().set_params(integer=True)
-        for r in far:
-            weight, distance = weight_of(r), float(r.posterior.split()[2])
-            right.plot(distance, weight, "s", ms=17, color=OUTCOMES[r.outcome])
-        right.set(xscale="log", yscale="log", xlabel="distance of the modes, standard deviations",
-                  ylabel="weight of the lighter mode", title="Two modes: how far the fit sees")  # fmt: skip
-        for axis, ticks in ((right.xaxis, DISTANCES), (right.yaxis, WEIGHTS)):
-            axis.set_ticks(ticks, [f"{v:g}" for v in ticks])
-            axis.set_ticks([], minor=True)
-        right.set(xlim=(DISTANCES[0] / 1.5, DISTANCES[-1] * 1.5), ylim=(WEIGHTS[-1] / 1.8, WEIGHTS[0] * 1.8))
-        left.legend(ncol=4, loc="upper left", bbox_to_anchor=(-0.4, -0.14 * 8 / len(keys) - 0.06))
+        handles, labels = left.get_legend_handles_labels()
+        figure.legend(handles, labels, ncol=4, loc="lower center", bbox_to_anchor=(0.5, -0.05))
+        the_map(figure.add_subplot(grid[0, 1]), far)
+        below = figure.add_subplot(grid[1, 1])
+        bars(below, [f"{prior} prior" for prior in drawn], list(drawn.values()))
+        below.set(xlabel="fits", title="Modes drawn at random")
     return figure
+
+
+def bars(axis: Any, names: Sequence[str], groups: Sequence[Sequence[Result]]) -> None:
+    """Stack the outcomes of groups of fits."""
+    start = torch.zeros(len(names))
+    for outcome, colour in OUTCOMES.items():
+        count = torch.tensor([sum(r.outcome == outcome for r in group) for group in groups])
+        axis.barh(list(names), count, left=start, color=colour, label=outcome, edgecolor="white")
+        start = start + count
+    axis.invert_yaxis()
+    axis.xaxis.get_major_locator().set_params(integer=True)
+
+
+def the_map(axis: Any, far: Sequence[Result]) -> None:
+    """Mark the outcome for every weight of the lighter mode and distance."""
+    for r in far:
+        weight, distance = weight_of(r), float(r.posterior.split()[2])
+        axis.plot(distance, weight, "s", ms=15, color=OUTCOMES[r.outcome])
+    axis.set(xscale="log", yscale="log", xlabel="distance of the modes, standard deviations",
+             ylabel="weight of the lighter mode", title="Two modes: how far the fit sees")  # fmt: skip
+    for one, ticks in ((axis.xaxis, DISTANCES), (axis.yaxis, WEIGHTS)):
+        one.set_ticks(ticks, [f"{v:g}" for v in ticks])
+        one.set_ticks([], minor=True)
+    axis.set(xlim=(DISTANCES[0] / 1.5, DISTANCES[-1] * 1.5), ylim=(WEIGHTS[-1] / 1.8, WEIGHTS[0] * 1.8))
 
 
 def label(result: Result) -> str:

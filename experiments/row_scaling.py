@@ -1,9 +1,11 @@
 """Row scaling: do a hundred times as many rows cost a hundred times the time and memory, or more?
 
 A linear and a logistic regression of five weights are fitted to 10,000 to 1,000,000 rows, every fit in a
-process of its own, whose largest memory the system reports. Every batched gradient reads every row once, so
-that at best both grow in proportion to the rows, a slope of 1 on logarithmic axes; below that where an
-overhead that does not depend on rows counts, or where rows can be folded into their sums.
+process of its own, whose largest memory the system reports. Every batched gradient of the logistic one reads
+every row once, so that its seconds grow in proportion to the rows, a slope of 1 on logarithmic axes, and less
+where an overhead that does not depend on rows counts. The rows of the linear one are folded into a triangular
+matrix of six rows, once: what then grows is the time to read and check the data. Memory holds the data and a
+few columns of their length, whatever the number of draws.
 
 Expected: slopes of at most 1, within the error of the fitted line.
 

@@ -52,7 +52,8 @@ def collect(
         question = ask(fit, None, None, ())
         shape = next(iter(posterior.draws.values())).shape[:2] if posterior.draws else (1, 1)
         filled["posterior"] = _arrays(posterior.draws)
-        filled["log_likelihood"] = _log_likelihood(fit, question, shape, log_likelihood)
+        if fit.observed:  # a story that only has factors has no rows to leave out
+            filled["log_likelihood"] = _log_likelihood(fit, question, shape, log_likelihood)
         filled["log_prior"] = _log_prior(fit, question, shape)
         filled["sample_stats"] = _sample_stats(fit)
         filled["posterior_predictive"] = _posterior_predictive(fit, shape, predictive)

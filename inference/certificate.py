@@ -279,11 +279,11 @@ def _weight_reasons(replicates: Sequence[Replicate]) -> list[str]:
 
 
 def missed_mode(share: float) -> str:
-    """The reason to give when fresh starts find a mode that no restart found."""
+    """The reason to give when a climb ends in a mode that the draws of some restart lack."""
     return (
-        f"A fresh start found a mode that no restart had found; it holds about {share:.0%} of the "
-        f"posterior's mass, and the draws have none of it. Where modes are copies of one another "
-        f"(the labels of a mixture, a sign), make the story tell them apart, by an ordered site, say."
+        f"A climb ended in a mode of which the draws of some restart have nothing; it holds about {share:.0%} "
+        f"of the posterior's mass. Where modes are copies of one another (the labels of a mixture, a sign), "
+        f"make the story tell them apart, by an ordered site, say."
     )
 
 

@@ -9,7 +9,7 @@ slower, and said in ``LogDensity.note``. What was traced serves the next fit of 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -28,7 +28,7 @@ from inference.recording import RandomStoryError
 from inference.structure import Structure
 from inference.traced import Evaluated, Traced, disagreement, first_line, sites_agree, trace_story
 
-_MEMORY = 2**20  # elements of the largest intermediate per call: 8 MiB, about a core's cache
+_MEMORY = 2**17  # elements of the largest intermediate per call: 1 MiB, of which a core's cache holds several
 _RANDOM = (
     "The story draws random numbers outside pyro.sample, so its density is not a function: the fit saw "
     "arbitrary draws of them. Make them sample sites."
@@ -53,7 +53,7 @@ class LogDensity(Evaluation):
         note: why plain Pyro is used, where it is.
         flaw: why no fit of this density can be trusted, where that is so.
         gradient_calls: how many batched gradients were taken.
-        cost: elements of the largest intermediate result at one point.
+        run_cost: elements of the largest intermediate result at one point where the story is run.
         seconds: phase ("plan", "trace" or "recall") -> how long it took.
     """
 
@@ -64,7 +64,7 @@ class LogDensity(Evaluation):
         super().__init__(structure, evidence, folding=folding)
         self.gradient_calls = 0
         self.note, self.flaw = "", ""
-        self.cost = 1
+        self.run_cost = 1
         self.traced_story: Traced | None = None
         self._constraining: tuple[Traced, Bound] | None = None
         planned = time.perf_counter()
@@ -85,6 +85,11 @@ class LogDensity(Evaluation):
         return self.traced_story is not None
 
     @property
+    def cost(self) -> int:
+        """Elements that the log density at one point goes through: what draws cost."""
+        return self.run_cost if self.traced_story is None else self.traced_story.cost
+
+    @property
     def points(self) -> Points:
         """The traced log density, for any data of these shapes."""
         return cast(Traced, self.traced_story).log_prob
@@ -96,7 +101,7 @@ class LogDensity(Evaluation):
 
     def _plain(self, z: Tensor) -> Evaluated:
         """Log density and values of sites by plain Pyro, all rows; call inside :func:`isolated`."""
-        value, sites, self.cost = self.evaluated(z, self.inputs())
+        value, sites, self.run_cost = self.evaluated(z, self.inputs())
         return value, sites
 
     # ---- tracing
@@ -121,7 +126,7 @@ class LogDensity(Evaluation):
         return True
 
     def _adopt(self, traced: Traced, inputs: Mapping[str, Any], z: Tensor, plain: list[Evaluated]) -> None:
-        self.traced_story, self.cost = traced, traced.cost
+        self.traced_story = traced
         self._bound = traced.log_prob.bind(leaves(inputs))
         self._take_sites(traced, inputs, z, plain)
 
@@ -193,8 +198,7 @@ class LogDensity(Evaluation):
             (draws,), in nats.
         """
         if self.traced_story is not None:
-            parts = [apart(lambda part: (self._bound.value(part)[0], part), c)[0] for c in self._chunks(z)]
-            return parts[0] if len(parts) == 1 else torch.cat(parts)
+            return self._by_chunks(lambda part: (self._bound.value(part)[0], part), z)[0]
         with isolated(0):
             return torch.stack([self._plain(row)[0] for row in z])
 
@@ -210,18 +214,33 @@ class LogDensity(Evaluation):
         self.gradient_calls += 1
         if self.traced_story is None:
             return self._looped_gradient(z)
-        parts = [apart(self._gradient, part) for part in self._chunks(z)]
-        if len(parts) == 1:
-            return parts[0]
-        values, grads = zip(*parts, strict=True)
-        return torch.cat(values), torch.cat(grads)
+        return self._by_chunks(self._gradient, z)
+
+    def _by_chunks(
+        self, evaluate: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Evaluate chunk by chunk, into results that are there beforehand.
+
+        Small results kept between large ones that were given back would leave holes in memory, which the C
+        library's aligned allocations do not fill: with many rows it would grow by a chunk for each.
+        """
+        chunks = self._chunks(z, cast(Traced, self.traced_story).largest)
+        if len(chunks) == 1:
+            return apart(evaluate, z)
+        values, others = z.new_empty(len(z)), torch.empty_like(z)
+        start = 0
+        for part in chunks:
+            stop = start + len(part)
+            values[start:stop], others[start:stop] = apart(evaluate, part)
+            start = stop
+        return values, others
 
     def _gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         value, grad = self._bound.gradient(z)
         return value, grad
 
-    def _chunks(self, z: Tensor) -> tuple[Tensor, ...]:
-        return z.split(max(1, min(4096, _MEMORY // max(1, self.cost))))
+    def _chunks(self, z: Tensor, largest: int) -> tuple[Tensor, ...]:
+        return z.split(max(1, min(4096, _MEMORY // max(1, largest))))
 
     def _looped_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         values, grads = [], []
@@ -253,8 +272,8 @@ class LogDensity(Evaluation):
             self._trace_sites()
         if self._constraining is not None:
             traced, bound = self._constraining
-            parts = [bound.value(part) for part in self._chunks(z)]
+            parts = [bound.value(part) for part in self._chunks(z, self.run_cost)]
             return {n: torch.cat([p[i] for p in parts]) for i, n in enumerate(traced.names)}
         inputs = self.inputs()
         with isolated(0):
-            return Batched(lambda point: self._site_values(*self._run(point, inputs)), self.cost)(z)
+            return Batched(lambda point: self._site_values(*self._run(point, inputs)), self.run_cost)(z)

@@ -57,6 +57,13 @@ class Fit:
         return cls(density.structure, density.evidence, density.names, stats, values, density=density)
 
     @classmethod
+    def of_points(cls, density: LogDensity, z: Tensor, stats: Mapping[str, Tensor]) -> Fit:
+        """The same from unconstrained draws (restarts, draws, size)."""
+        flat = density.constrain(z.flatten(0, 1))
+        values = {name: v.reshape(*z.shape[:2], *v.shape[1:]) for name, v in flat.items()}
+        return cls.of_density(density, values, stats)
+
+    @classmethod
     def of_prior(cls, structure: Structure, draws: int, seed: int) -> Fit:
         """What is known before any data: draws of the global sites from the prior."""
         rows = structure.row_plate(structure.leaves())

@@ -35,6 +35,7 @@ from inference.posterior import Posterior
 from inference.problems import Replicates
 from inference.programs import FittedGuide
 from inference.progress import Progress
+from inference.seeds import mix
 from inference.structure import Structure, inspect_rows
 from inference.tails import heavy
 from inference.weighing import Replicate
@@ -140,7 +141,7 @@ def fit(
     density = LogDensity(structure, evidence)
     if density.size == 0:
         return _nothing_unknown(density, time.perf_counter() - began)
-    generators = [torch.Generator().manual_seed(_mix(seed, restart)) for restart in (*range(restarts), -2)]
+    generators = [torch.Generator().manual_seed(mix(seed, restart)) for restart in (*range(restarts), -2)]
     with one_thread(), Progress(restarts, progress) as bar:
         *own, shared = generators
         climbed = Climber(density, own, shared, draws, steps, bar.step).climb(str(guide))
@@ -175,7 +176,7 @@ def _by_svi(
     began: float,
 ) -> Posterior:
     """Fit a guide program, parameters or minibatches by Pyro's SVI, and certify by the same rules."""
-    seeds = [_mix(seed, restart) for restart in range(restarts)]
+    seeds = [mix(seed, restart) for restart in range(restarts)]
     with one_thread():
         found = svi.run(structure, evidence, asked, draws=draws, seeds=seeds, seed=seed, progress=progress)
     if isinstance(found, Posterior):
@@ -241,21 +242,16 @@ def _challenge(
     """Withdraw trust if fresh starts find a mode that the restarts of SVI missed."""
     if density.size > full_rank.LARGEST:
         return certificate
-    generator = torch.Generator().manual_seed(_mix(seed, -2))
+    generator = torch.Generator().manual_seed(mix(seed, -2))
     one = Replicates(density, 1)
     with one_thread():
         even = torch.full((1, len(guides)), -math.log(len(guides)), dtype=torch.float64)
         mixture = Mixture.of_parts(Gaussian.stack(guides)[None], even)
-        centres, evidence = mixture.parts.loc[0], certificate.log_evidence or 0.0
+        centres, evidence = mixture.parts.loc, certificate.log_evidence or 0.0
         share = missed_mass(one, mixture, centres, evidence, climbs(one, [generator]), generator)
     if share <= MISSED:
         return certificate
     return replace(certificate, trusted=False, reasons=(missed_mode(share),))
-
-
-def _mix(seed: int, restart: int) -> int:
-    """A seed for one restart, far from those of neighbouring seeds (a 64-bit multiplicative hash)."""
-    return ((seed * 1_000_003 + restart + 1) * 0x9E3779B97F4A7C15) % 2**63
 
 
 def _posterior(
@@ -265,14 +261,8 @@ def _posterior(
     guide: Gaussian | Mixture | FittedGuide | None,
     history: list[tuple[str, int, float]],
 ) -> Posterior:
-    flat = density.constrain(torch.cat([r.z for r in replicates]))
-    count = len(replicates)
-    values = {name: v.reshape(count, -1, *v.shape[1:]) for name, v in flat.items()}
-    stats = {
-        "lp": torch.stack([r.log_p for r in replicates]),
-        "log_q": torch.stack([r.log_q for r in replicates]),
-    }
-    return Posterior(Fit.of_density(density, values, stats), certificate, guide, history)
+    z, lp, log_q = (torch.stack([getattr(r, name) for r in replicates]) for name in ("z", "log_p", "log_q"))
+    return Posterior(Fit.of_points(density, z, {"lp": lp, "log_q": log_q}), certificate, guide, history)
 
 
 def _nothing_unknown(density: LogDensity, seconds: float) -> Posterior:

@@ -41,6 +41,7 @@ SAMPLED = (
     "posterior_predictive",
     "prior",
     "prior_predictive",
+    "prior_sbc",
 )
 FIXED = ("observed_data", "constant_data", "fit")
 # Densities are summed over event dimensions: they have the leading dimensions of their variable.

@@ -23,16 +23,20 @@ from inference.guides.gaussian import Gaussian
 from inference.guides.lbfgs import Climb
 from inference.guides.mixture import Mixture
 from inference.guides.natural import Report
-from inference.guides.start import climbs
+from inference.guides.start import FROM_PRIOR, climbs
 from inference.modes import missed_mass, mixed
-from inference.problems import Replicates
+from inference.prior_starts import prior_starts
+from inference.problems import Replicates, draws_of
+from inference.resampling import resample
 from inference.stein import departures, subset
 from inference.tails import uncarried
-from inference.weighing import EASY, POOL, Replicate, resample, weigh
+from inference.weighing import EASY, POOL, Replicate, weigh
 
 _PER_UNKNOWN = 10  # draws that a covariance needs, for each unknown
 _DENSE = 300  # unknowns up to which a dense covariance is fitted unasked; a step takes their number cubed
-_STEIN = 1000  # draws that are asked about the gradient
+_STEIN = 1000  # draws that are asked about the gradient ...
+_STEIN_COST = 2**27  # ... or as many as touch so many elements, ...
+_STEIN_LEAST = 400  # ... but not fewer than these, with which errors of 40 % show in one unknown
 _CHAINS = 64  # of each restart
 _BUDGET = 4000  # batched gradients that the chains may take
 _SHORT = 3000  # the same before a flow is tried
@@ -110,7 +114,7 @@ class Climber:
     def climb(self, guide: str) -> Climbed:
         """Fit all restarts: up to the named rung, or with "auto" until weights or chains pass."""
         rung, problems = named(guide, self.density), self.problems
-        ends = climbs(problems, self.own)
+        ends = climbs(problems, self.own, prior=self._from_prior())
         fitted = rung.fit(problems, ends, self.own, self.report, self.steps)
         mixture = Mixture.single(fitted.guide, fitted.exact)
         if rung is full_rank:
@@ -129,6 +133,13 @@ class Climber:
         elif guide == "auto" and not found.passed:
             found = self._further(found, fitted.guide)
         return self._challenged(found, ends)
+
+    def _from_prior(self) -> Tensor | None:
+        """Starts from the prior (restarts, starts, size), where it is proper; missing elements start at 0."""
+        each = draws_of(self.problems, FROM_PRIOR, 0)
+        seed = int(torch.randint(2**31, (), generator=self.shared))
+        points = prior_starts(self.density, each * len(self.own), seed) if each else None
+        return None if points is None else points.nan_to_num(0.0).reshape(len(self.own), each, -1)
 
     def _further(self, found: Climbed, gaussians: Gaussian) -> Climbed:
         """Chains where weights do not pass; a flow where chains do not, and chains in its space."""
@@ -182,14 +193,16 @@ class Climber:
         start = torch.stack(
             [guide.standardized(_starts(r, g)) for r, g in zip(found.replicates, self.own, strict=True)]
         )
-        polished = polish(_pulled_back(guide, density), start, self.draws, self.shared, self.report, budget)
+        polished = polish(
+            guide.pulled_back(density.value_and_grad), start, self.draws, self.shared, self.report, budget
+        )
         z = guide.scaled(polished.draws.flatten(0, 1)).reshape(polished.draws.shape)
         replicates = [
             replace(
                 r,
                 z=own,
                 log_p=density.log_prob(own),
-                log_q=_log_prob(guide, own),
+                log_q=guide.log_prob(own),
                 resampled=False,
                 heavy=None,
             )
@@ -205,14 +218,15 @@ class Climber:
         """Look once more at draws that passed: for modes they miss, and at the density's gradient there."""
         if not found.passed:
             return found
-        most = _STEIN if self.density.traced else _STEIN // 10
+        affordable = max(_STEIN_LEAST, min(_STEIN, _STEIN_COST // self.density.cost))
+        most = affordable if self.density.traced else _STEIN // 10
         some = subset(torch.stack([r.z for r in found.replicates]), most)
         reasons = (*found.reasons, *departures(some, self.density.value_and_grad(some)[1]))
         missed = 0.0
         if self.density.size <= full_rank.LARGEST:
-            centres = torch.stack([r.z.mean(0) for r in found.replicates])
+            centres = torch.stack([r.z.mean(0, keepdim=True) for r in found.replicates])
             if isinstance(found.proposal, Mixture):
-                centres = torch.cat([centres, found.proposal.parts.loc.flatten(0, 1)])
+                centres = torch.cat([centres, found.proposal.parts.loc], 1)
             missed = missed_mass(self.problems, found.proposal, centres, _evidence(found), ends, self.shared)
         return replace(found, reasons=reasons, missed=missed)
 
@@ -232,25 +246,9 @@ def _evidence(found: Climbed) -> float:
 def _starts(replicate: Replicate, generator: torch.Generator) -> Tensor:
     """Where a restart's chains begin: draws picked by their weights, which keep out of far tails."""
     if replicate.heavy is None:
-        return replicate.z[:_CHAINS]
+        return replicate.z[torch.arange(_CHAINS) % len(replicate.z)]
     z, log_weights = replicate.heavy
     return z[resample(log_weights, _CHAINS, generator)]
-
-
-def _pulled_back(guide: Gaussian | Flow, density: LogDensity) -> Any:
-    """The density and its gradient in the space that a guide whitens, up to a constant."""
-    if isinstance(guide, Flow):
-        return guide.pulled_back(density.value_and_grad)
-
-    def function(e: Tensor) -> tuple[Tensor, Tensor]:
-        value, grad = density.value_and_grad(guide.scaled(e))
-        return value, grad * guide.scale if guide.diagonal else grad @ guide.scale
-
-    return function
-
-
-def _log_prob(guide: Gaussian | Flow, z: Tensor) -> Tensor:
-    return guide.log_prob(z)
 
 
 def _around(z: Tensor) -> Mixture:

@@ -1,14 +1,16 @@
 """Fit one story to many data sets of one shape at once: what calibration and simulation studies need.
 
-The data sets' densities are one batched function, so that all of them take a natural-gradient step with one
-call. Each data set has one restart, its own starts and its own importance weights, and its own certificate.
+The data sets' densities are one batched function, so that many of them take a natural-gradient step with one
+call, and batches of them share the cores. Each data set has one restart, its own starts and its own
+importance weights, and its own certificate.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,22 +21,25 @@ from inference.certificate import Certificate, verdict
 from inference.fitted import Fit
 from inference.guides import full_rank
 from inference.guides.gaussian import Gaussian
+from inference.guides.mixture import Mixture
 from inference.guides.start import climbs
 from inference.isolation import one_thread
 from inference.ladder import mixture_elbos
 from inference.modes import mixed
 from inference.posterior import Posterior
 from inference.progress import Progress
+from inference.seeds import mix
 from inference.stacked import Stacked, stack
-from inference.stein import departures
-from inference.tails import carried
+from inference.stein import departures_of_each
+from inference.tails import MEAN, carried
 from inference.weighing import POOL, Replicate, weigh
+from inference.workers import run_each, workers
 
-_BATCH = 128  # data sets that are moved together
+_BATCH = 128  # data sets that are moved together, by one worker
 _STARTS = 2  # of each: there are many data sets to try others in
 _EASY = 0.5  # k-hat up to which proposals are left as they are: the weights' variance is finite
 _CHECKED = 250  # draws of each that Stein's identity is asked about
-_THIN = 0.7  # Pareto shape of weight x square from which too few draws carry a spread
+_AHEAD = 9 / 8  # pools of that many times twice the draws can mostly be resampled as they are
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Posteriors:
     certificates: tuple[Certificate, ...]
     seconds: float
     _stacked: Stacked
-    _guides: Sequence[Any]
+    _guides: Sequence[Mixture]  # of each batch
     _log_q: Tensor
 
     @property
@@ -74,7 +79,10 @@ class Posteriors:
         values = {name: value[index, None] for name, value in self.draws.items()}
         stats = {"lp": self.log_p[index, None], "log_q": self._log_q[index, None]}
         fit = Fit.of_density(density, values, stats)
-        return Posterior(fit, self.certificates[index], self._guides[index], [])
+        return Posterior(fit, self.certificates[index], self._guide(index), [])
+
+    def _guide(self, index: int) -> Gaussian | Mixture:
+        return self._guides[index // _BATCH].component(index % _BATCH)
 
     def __iter__(self) -> Iterator[Posterior]:
         return (self[i] for i in range(len(self)))
@@ -131,26 +139,26 @@ def fit_many(
             f"story: expected between 1 and {full_rank.LARGEST} continuous unknowns, got {stacked.size}. Fit "
             f"the data sets one by one with inference.fit."
         )
-    generators = [torch.Generator().manual_seed(_mix(seed, p)) for p in range(stacked.count)]
-    parts = []
-    with one_thread(), Progress(stacked.count, progress, "data set") as bar:
-        for start in range(0, stacked.count, _BATCH):
-            part = Part(stacked, torch.arange(start, min(start + _BATCH, stacked.count)))
-            parts.append(_fitted(part, generators[start : start + _BATCH], draws, bar))
-    replicates: list[Replicate] = [r for part in parts for r in part[0]]
-    guides: list[Any] = [g for part in parts for g in part[1]]
-    converged: list[bool] = [c for part in parts for c in part[2]]
-    departed: list[list[str]] = [d for part in parts for d in part[3]]
-    values = stacked.constrain(torch.stack([r.z for r in replicates]))
-    seconds = time.perf_counter() - began
-    certificates = [
-        _certificate(r, c, d, stacked, seconds / stacked.count)
-        for r, c, d in zip(replicates, converged, departed, strict=True)
+    count = workers() if stacked.batched else 1  # plain Pyro holds a lock
+    parts = [
+        Part(stacked, rows, [torch.Generator().manual_seed(mix(seed, p)) for p in rows.tolist()])
+        for rows in torch.arange(stacked.count).split(_BATCH)
     ]
+    fitted = []
+    with one_thread(), Progress(stacked.count, progress, "data set") as bar:
+        for one in run_each(lambda part: _fitted(part, draws), parts, count):
+            fitted.append(one)
+            bar.restart_done(len(one.certificates))
+        values = stacked.constrain(torch.cat([one.z for one in fitted]))
     return Posteriors(
-        values, torch.stack([r.log_p for r in replicates]), tuple(certificates), seconds, stacked, guides,
-        torch.stack([r.log_q for r in replicates]),
-    )  # fmt: skip
+        values,
+        torch.cat([one.log_p for one in fitted]),
+        tuple(certificate for one in fitted for certificate in one.certificates),
+        time.perf_counter() - began,
+        stacked,
+        [one.guides for one in fitted],
+        torch.cat([one.log_q for one in fitted]),
+    )
 
 
 class Part:
@@ -159,16 +167,16 @@ class Part:
     Args:
         stacked: all of them.
         rows: indices of those meant.
+        generators: one for each.
+
+    Attributes:
+        gradient_calls: batched gradients taken so far.
     """
 
-    def __init__(self, stacked: Stacked, rows: Tensor) -> None:
-        self.stacked, self.rows = stacked, rows
+    def __init__(self, stacked: Stacked, rows: Tensor, generators: list[torch.Generator]) -> None:
+        self.stacked, self.rows, self.generators = stacked, rows, generators
         self.count, self.size, self.cost = len(rows), stacked.size, stacked.cost
-
-    @property
-    def gradient_calls(self) -> int:
-        """Batched gradients taken so far."""
-        return self.stacked.gradient_calls
+        self.gradient_calls = 0
 
     def _rows(self, which: Tensor | None) -> Tensor:
         return self.rows if which is None else self.rows[which]
@@ -179,54 +187,64 @@ class Part:
 
     def value_and_grad(self, z: Tensor, which: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The same, with gradients (problems, draws, size)."""
+        self.gradient_calls += 1
         return self.stacked.value_and_grad(z, self._rows(which))
 
 
-_Columns = tuple[list[Replicate], list[Any], list[bool], list[list[str]]]
+@dataclass(frozen=True)
+class _Fitted:
+    """What became of a batch: as in :class:`Posteriors`, with ``z`` (data sets, draws, size)."""
+
+    z: Tensor
+    log_p: Tensor
+    log_q: Tensor
+    guides: Mixture
+    certificates: list[Certificate]
 
 
-def _fitted(part: Part, generators: list[torch.Generator], draws: int, bar: Progress) -> _Columns:
-    """Replicates, guides, convergence and departures of some data sets."""
+def _fitted(part: Part, draws: int) -> _Fitted:
+    """Fit, weigh and check one batch of data sets."""
+    began, generators = time.perf_counter(), part.generators
     ends = climbs(part, generators, _STARTS)
-    found = full_rank.fit(part, ends, generators, bar.step)
-    mixture = mixed(part, found, ends, generators, bar.step, replicates=False)
-    guides: list[Gaussian | Any] = [mixture.component(p) for p in range(part.count)]
-    weighed = weigh(
-        part, mixture, mixture_elbos(found.elbo, mixture), draws, generators, POOL // 2, easy=_EASY
-    )
-    some = torch.stack([r.z[:_CHECKED] for r in weighed.replicates])
-    _, grad = part.value_and_grad(some)
-    departed = [departures(z, g) for z, g in zip(some, grad, strict=True)]
-    for _ in range(part.count):
-        bar.restart_done()
-    return weighed.replicates, guides, found.converged.tolist(), departed
+    found = full_rank.fit(part, ends, generators, _quiet)
+    mixture = mixed(part, found, ends, generators, _quiet, replicates=False)
+    least = max(POOL // 2, math.ceil(_AHEAD * draws) * 2)
+    elbo = mixture_elbos(found.elbo, mixture)
+    replicates = weigh(part, mixture, elbo, draws, generators, least, easy=_EASY).replicates
+    z = torch.stack([r.z for r in replicates])
+    departed = departures_of_each(z[:, :_CHECKED], part.value_and_grad(z[:, :_CHECKED])[1])
+    seconds = (time.perf_counter() - began) / part.count
+    certificates = [
+        _certificate(r, c, d, part, seconds)
+        for r, c, d in zip(replicates, found.converged.tolist(), departed, strict=True)
+    ]
+    log_p, log_q = (torch.stack([getattr(r, name) for r in replicates]) for name in ("log_p", "log_q"))
+    return _Fitted(z, log_p, log_q, mixture, certificates)
+
+
+def _quiet(rung: str, step: int, elbo: float) -> None:
+    """Report nothing: the ELBO of one of many data sets says little."""
 
 
 def _certificate(
-    replicate: Replicate, converged: bool, departed: list[str], stacked: Stacked, seconds: float
+    replicate: Replicate, converged: bool, departed: list[str], part: Part, seconds: float
 ) -> Certificate:
     """One data set's verdict; that nothing was compared between restarts is a note here."""
-    thin = []
+    thin, stacked = [], part.stacked
     if replicate.heavy is not None and replicate.certified:
         z, log_weights = replicate.heavy
         shape = carried({"z": z}, log_weights)["z"]
-        if shape >= _THIN:
+        if shape >= MEAN:
             thin = [f"Too few weighted draws carry the spread of an unknown (Pareto shape {shape:.2f})."]
-    certificate = verdict(
+    plain = [f"{stacked.note}; plain Pyro was used, draw by draw."] if stacked.note else []
+    return verdict(
         [replicate],
         rung=full_rank.NAME,
         converged=[converged or replicate.certified],
-        gradient_calls=stacked.gradient_calls,
+        gradient_calls=part.gradient_calls,
         seconds=seconds,
         flaws=[stacked.flaw] if stacked.flaw else [],
-        notes=[f"{stacked.note}; plain Pyro was used, draw by draw."] if stacked.note else [],
+        notes=[*plain, "One restart: nothing was compared between restarts."],
         reasons=[*departed, *thin],
         compared=False,
     )
-    alone = "One restart: nothing was compared between restarts."
-    return replace(certificate, notes=(*certificate.notes, alone))
-
-
-def _mix(seed: int, index: int) -> int:
-    """A seed for one data set, far from those of neighbouring seeds (a 64-bit multiplicative hash)."""
-    return ((seed * 1_000_003 + index + 1) * 0x9E3779B97F4A7C15) % 2**63

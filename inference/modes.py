@@ -143,13 +143,15 @@ def missed_mass(
     climbed: Climb,
     generator: torch.Generator,
 ) -> float:
-    """Estimate the largest share of posterior mass in one mode that the guides do not cover.
+    """Estimate the largest share of posterior mass in one mode that some restart's guide does not cover.
+
+    Each restart is judged by itself: what one has found the draws of another may lack.
 
     Args:
         problems: the restarts of one fit.
-        guides: of all restarts; a point is covered if all of them together cover it.
-        centres: (places, size) where they sit: an end from which the density does not dip on the way to one
-            of them is of the same mode.
+        guides: of all restarts.
+        centres: (restarts, places, size) where they sit: an end from which the density does not dip on the
+            way to one of a restart's own is of the same mode.
         log_evidence: as the restarts estimated it, in nats.
         climbed: the ends of their climbs, and of fresh ones.
         generator: of the draws.
@@ -158,34 +160,39 @@ def missed_mass(
         Between 0 and 1, relative to the mass found and missed together.
     """
     ends, values = climbed.points.flatten(0, 1), climbed.values.flatten()
-    unit = torch.ones(1, *centres.shape, dtype=torch.float64)
-    places = Mixture.of_parts(
-        Gaussian(centres[None], unit), torch.zeros(1, len(centres), dtype=torch.float64)
-    )
-    open_ends = torch.isfinite(values) & (_together(guides, ends) < values - log_evidence - COVERED)
-    first, largest = torch.zeros(1, dtype=torch.long), -math.inf
-    for _ in range(_CANDIDATES):
-        if not bool(open_ends.any()):
-            break
-        pick = int(torch.where(open_ends, values, -torch.inf).argmax())
-        open_ends[pick] = False
-        if not bool(_barrier(problems, ends[None, pick], values[None, pick], places, first)):
-            continue
-        local = laplace(problems, ends[None, pick], first)
-        around = Mixture.single(local)
-        z = around.sample(_DRAWS, [generator])
-        log_p = problems.log_prob(z, first)[0]
-        missed = torch.isfinite(log_p) & (_together(guides, z[0]) < log_p - log_evidence - COVERED)
-        if bool(missed.any()):
-            log_w = (log_p - around.log_prob(z)[0])[missed]
-            largest = max(largest, float(log_w.logsumexp(0)) - math.log(_DRAWS))
-        near = local.standardized(ends[None])[0].square().sum(-1) < 2 * local.size + 10
-        open_ends &= ~near
+    uncovered = torch.isfinite(values) & (_each(guides, ends) < values - log_evidence - COVERED)
+    largest, first = -math.inf, torch.zeros(1, dtype=torch.long)
+    for restart, open_ends in enumerate(uncovered):
+        places = _places(centres[restart])
+        for _ in range(_CANDIDATES):
+            if not bool(open_ends.any()):
+                break
+            pick = int(torch.where(open_ends, values, -torch.inf).argmax())
+            open_ends[pick] = False
+            if not bool(_barrier(problems, ends[None, pick], values[None, pick], places, first)):
+                continue
+            local = laplace(problems, ends[None, pick], first)
+            around = Mixture.single(local)
+            z = around.sample(_DRAWS, [generator])
+            log_p = problems.log_prob(z, first)[0]
+            low = _each(guides, z[0])[restart] < log_p - log_evidence - COVERED
+            missed = torch.isfinite(log_p) & low
+            if bool(missed.any()):
+                log_w = (log_p - around.log_prob(z)[0])[missed]
+                largest = max(largest, float(log_w.logsumexp(0)) - math.log(_DRAWS))
+            near = local.standardized(ends[None])[0].square().sum(-1) < 2 * local.size + 10
+            open_ends &= ~near
     share = math.exp(min(largest - log_evidence, 700.0))
     return share / (1 + share)
 
 
-def _together(guides: Any, z: Tensor) -> Tensor:
-    """Log density of all restarts' guides together at (draws, size)."""
-    each = guides.log_prob(z.expand(guides.count, *z.shape))
-    return each.logsumexp(0) - math.log(len(each))
+def _places(centres: Tensor) -> Mixture:
+    """Unit Gaussians at (places, size), for the barrier test."""
+    unit = torch.ones(1, *centres.shape, dtype=torch.float64)
+    return Mixture.of_parts(Gaussian(centres[None], unit), torch.zeros(1, len(centres), dtype=torch.float64))
+
+
+def _each(guides: Any, z: Tensor) -> Tensor:
+    """The restarts' own log densities (restarts, draws) at (draws, size)."""
+    density: Tensor = guides.log_prob(z.expand(guides.count, *z.shape))
+    return density

@@ -18,7 +18,8 @@ def prior_starts(density: LogDensity, count: int, seed: int) -> Tensor | None:
     """Draw unknowns from the prior.
 
     Args:
-        density: of a story and its data; the data play no part.
+        density: of a story and its data. The data's own sites are not drawn, which may take long: they keep
+            their values, and pull at nothing.
         count: how many draws.
         seed: of the story's own random numbers.
 
@@ -27,11 +28,13 @@ def prior_starts(density: LogDensity, count: int, seed: int) -> Tensor | None:
         elements of half-seen sites are NaN, as is what lies on the edge of its support.
     """
     call = density.structure.call
+    seen = {name: one.value for name, one in density.evidence.items() if one.complete}
+    story = poutine.condition(call, data=seen)
     rows = []
     with call.room(seed):
         for _ in range(count):
             try:
-                run: Any = poutine.trace(call).get_trace()
+                run: Any = poutine.trace(story).get_trace()
             except (
                 NotImplementedError,
                 RuntimeError,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from inference.density import LogDensity
@@ -69,11 +68,6 @@ class Replicates:
         return value.reshape(z.shape[:-1]), grad.reshape(z.shape)
 
 
-def picked(count: int, mask: Tensor) -> Tensor | None:
-    """Indices of the problems that a mask selects; ``None`` for all of them."""
-    return None if bool(mask.all()) else mask.nonzero().squeeze(-1)
-
-
 def draws_of(problems: Problems, usual: int, fewest: int) -> int:
     """How many draws a problem may have: fewer than usual where one of them already costs much.
 
@@ -81,8 +75,3 @@ def draws_of(problems: Problems, usual: int, fewest: int) -> int:
     """
     affordable = 2**24 // max(1, problems.cost * problems.count)
     return max(fewest, min(usual, affordable)) // 2 * 2
-
-
-def stacked_randn(count: int, size: int, generators: list[torch.Generator]) -> Tensor:
-    """Standard normals (problems, count, size), each problem's from its own generator."""
-    return torch.stack([torch.randn(count, size, generator=g, dtype=torch.float64) for g in generators])

@@ -53,7 +53,7 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(f"{rung} step {step}, ELBO {self._smooth:,.2f} nats")
 
-    def restart_done(self) -> None:
-        """Advance the bar by one restart."""
+    def restart_done(self, count: int = 1) -> None:
+        """Advance the bar by one restart, or several."""
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update(count)

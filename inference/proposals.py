@@ -57,7 +57,7 @@ class Drawn:
         seed = int(torch.randint(2**62, (), generator=generator))
         with isolated(seed), torch.no_grad():
             values, log_q = self._draw(count)
-            inverse = Batched(self._unconstrain, self.density.cost)
+            inverse = Batched(self._unconstrain, self.density.run_cost)
             z, log_det = inverse(values)
         self._last = (z, log_q + log_det)
         return z

@@ -110,8 +110,9 @@ def pareto_smooth_rows(log_weights: Tensor, rounding: float = ROUNDING) -> tuple
     if draws < MINIMUM_DRAWS:
         return _normalized(centred), torch.full_like(centred[..., 0], math.inf)
     size = math.ceil(min(draws / 5, 3 * math.sqrt(draws)))
-    ordered, order = centred.sort(dim=-1, stable=True)
-    tail, log_cutoff = ordered[..., -size:], ordered[..., -size - 1, None]
+    largest = centred.topk(size + 1, dim=-1)  # descending: a fifth of the time of sorting all
+    tail, place = largest.values[..., :size].flip(-1), largest.indices[..., :size].flip(-1)
+    log_cutoff = largest.values[..., size, None]
     cutoff = log_cutoff.exp()
     excess = (tail.exp() - cutoff).clamp(min=0)
     count = (excess > 0).sum(-1, keepdim=True)
@@ -124,7 +125,7 @@ def pareto_smooth_rows(log_weights: Tensor, rounding: float = ROUNDING) -> tuple
     quantile = generalized_pareto_quantile(probability, k[..., None], sigma[..., None])
     # No smoothed weight may exceed the largest raw one, which is exp(0).
     replaced = torch.where(fitted & (excess > 0), (cutoff + quantile).log().clamp(max=0), tail)
-    smoothed = _normalized(centred.scatter(-1, order[..., -size:], replaced))
+    smoothed = _normalized(centred.scatter(-1, place, replaced))
     unfitted = torch.where(equal, -math.inf, math.inf).to(k)
     return smoothed, torch.where(fitted, k[..., None], unfitted)[..., 0]
 

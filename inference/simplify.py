@@ -9,12 +9,14 @@ need for themselves. Every rule here leaves the values as they are, up to roundi
 - equal operations are done once;
 - element-wise work is done before a tensor is expanded, not after (``Binomial(16, ink[y])`` would take
   logarithms of 10 x 1,437 x 64 probabilities of which 10 x 64 differ);
-- what is the same for all terms of a sum is taken out of it.
+- what is the same for all terms of a sum is taken out of it;
+- rows of regressions are folded (:mod:`inference.regressions`).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,6 +35,7 @@ from inference.operations import (
     only_dtype,
     sized,
 )
+from inference.regressions import regression
 from inference.sums import SUMS, pulled
 from inference.tape import Meta, Op, Ref, Tape, broadcast
 
@@ -116,6 +119,7 @@ class _Pass:
             self._spread,
             self._identity,
             self._masked,
+            partial(regression, self),
             self._pulled,
             self._chained,
             self._lifted,
@@ -151,6 +155,14 @@ class _Pass:
         if not self.live.isdisjoint(op.refs):
             self.live.add(number)
         return self.put(op)
+
+    def second(self, target: Any, args: tuple[Any, ...], metas: tuple[Meta, Meta]) -> int:
+        """Put a new operation of two results, none of which depends on the point; the second's number."""
+        outs = self.next, self.next + 1
+        self.next += 2
+        self.meta.update(zip(outs, metas, strict=True))
+        self.write(Op(target, args, {}, outs, several=True))
+        return self.final(outs[1])
 
     def _constant(self, op: Op) -> bool:
         """Do an operation on constants now."""

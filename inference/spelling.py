@@ -51,7 +51,7 @@ def compiled(tape: Tape, *, quick: bool = True) -> Run:
     """
     names: dict[str, Any] = {f"v{n}": value for n, value in tape.constants.items()}
     lines = [f"s{k} = v{tape.inputs[p]}.shape[{axis}]" for k, (p, axis) in enumerate(tape.batched)]
-    last = _last_uses(tape)
+    last = tape.last_uses()
     for position, op in enumerate(tape.ops):
         lines.append(_spelled(op, names, quick))
         if position in last:
@@ -62,20 +62,6 @@ def compiled(tape: Tape, *, quick: bool = True) -> Run:
     exec(compile(source, "<tape>", "exec"), names)
     run: Run = names["run"]
     return run
-
-
-def _last_uses(tape: Tape) -> dict[int, list[int]]:
-    """Position of an operation -> the values that nothing needs after it."""
-    last: dict[int, int] = {}
-    for position, op in enumerate(tape.ops):
-        for number in (*op.outs, *op.refs):
-            last[number] = position
-    kept = {-1, *tape.outputs, *tape.constants, *tape.inputs}
-    found: dict[int, list[int]] = {}
-    for number, position in last.items():
-        if number not in kept:
-            found.setdefault(position, []).append(number)
-    return found
 
 
 def _spelled(op: Op, names: dict[str, Any], quick: bool) -> str:

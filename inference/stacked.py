@@ -22,7 +22,9 @@ from inference.isolation import isolated
 from inference.points import Bound, Points, leaves
 from inference.structure import Structure, inspect_rows
 
-_MEMORY = 2**20  # elements of the largest intermediate per call: 8 MiB, about a core's cache
+_MEMORY = 2**17  # elements of the largest intermediate per call: 1 MiB, part of a core's cache
+_TOGETHER = 32  # data sets that share a call at least: of many draws, a part is taken at a time
+_KEPT = 64  # groups of data sets whose inputs are kept ready
 _AGREEMENT = 1e-8  # of the batched density with those of single data sets, relative
 
 
@@ -126,7 +128,8 @@ class Stacked:
             return {name: torch.stack([values[name] for values in each]) for name in each[0]}
         names, points, inputs = sites
         parts = []
-        for rows in self._parts(torch.arange(self.count), z.shape[1]):
+        most = max(1, _MEMORY // max(1, self.cost * z.shape[1]))
+        for rows in torch.arange(self.count).split(most):
             bound = points.bind([x[rows] for x in inputs], sets=True)
             parts.append(bound.value(z[rows]))
         return {name: torch.cat([part[i] for part in parts]) for i, name in enumerate(names)}
@@ -147,17 +150,22 @@ class Stacked:
         chosen = range(self.count) if which is None else [int(p) for p in which]
         return zip(chosen, z, strict=True)
 
-    def _parts(self, which: Tensor, draws: int) -> tuple[Tensor, ...]:
-        """Data sets that are evaluated together: as many as memory allows."""
-        return which.split(max(1, _MEMORY // max(1, self.cost * draws)))
+    def _groups(self, which: Tensor, draws: int) -> tuple[tuple[Tensor, ...], int]:
+        """Data sets that are evaluated together, and how many of their draws at a time."""
+        cost = max(1, self.cost)
+        count = max(1, _MEMORY // (cost * draws), min(_TOGETHER, _MEMORY // cost))
+        return which.split(count), max(1, _MEMORY // (cost * min(count, len(which))))
 
     def _evaluated(self, kind: str, z: Tensor, which: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
         """(log densities, gradients) of groups of data sets; the gradients are empty for kind "value"."""
         chosen = torch.arange(self.count) if which is None else which
-        parts = self._parts(chosen, z.shape[1])
-        for part, points in zip(parts, z.split([len(p) for p in parts]), strict=True):
+        groups, draws = self._groups(chosen, z.shape[1])
+        for part, points in zip(groups, z.split([len(g) for g in groups]), strict=True):
             try:
-                yield self._call(self._bound(part), kind, points)
+                bound = self._bound(part)
+                found = [self._call(bound, kind, some) for some in points.split(draws, 1)]
+                value, grad = zip(*found, strict=True)
+                yield found[0] if len(found) == 1 else (torch.cat(value, 1), torch.cat(grad, 1))
             except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
                 yield self._one_by_one(part, kind, points)
 
@@ -183,12 +191,13 @@ class Stacked:
     def _bound(self, which: Tensor) -> Bound:
         """The densities of some data sets; kept for the next call with the same."""
         key = bytes(which.numpy().tobytes())
-        if key not in self._bounds:
-            if len(self._bounds) > 16:
+        bound = self._bounds.get(key)
+        if bound is None:
+            bound = self._first.points.bind([x[which] for x in self._inputs or ()], sets=True)
+            if len(self._bounds) > _KEPT:
                 self._bounds.clear()
-            inputs = [x[which] for x in self._inputs or ()]
-            self._bounds[key] = self._first.points.bind(inputs, sets=True)
-        return self._bounds[key]
+            self._bounds[key] = bound  # several workers may come here: each keeps what it has bound
+        return bound
 
     def _agrees(self) -> bool:
         """Whether the batched density agrees with those of the first and the last data set, alone."""

@@ -33,23 +33,37 @@ def departures(z: Tensor, grad: Tensor) -> list[str]:
         >>> departures(z, -z), len(departures(0.8 * z, -0.8 * z))
         ([], 1)
     """
-    if len(z) < 100:
-        return []
-    product = (z - z.mean(0)) * grad
-    each = _off(product, -1.0, _SLACK * 4)
-    together = _off(product.mean(1, keepdim=True), -1.0, _SLACK)
-    spread = product.mean()
-    if not (bool(each.any()) or bool(together.any())):
-        return []
+    return departures_of_each(z[None], grad[None])[0]
+
+
+def departures_of_each(z: Tensor, grad: Tensor) -> list[list[str]]:
+    """The same for several densities: (densities, draws, size).
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> z = torch.randn(2, 1000, 3, generator=generator, dtype=torch.float64)
+        >>> [len(reasons) for reasons in departures_of_each(z, -z)]
+        [0, 0]
+    """
+    if z.shape[1] < 100:
+        return [[] for _ in z]
+    product = (z - z.mean(1, keepdim=True)) * grad
+    each = _off(product, -1.0, _SLACK * 4).any(1)
+    together = _off(product.mean(2, keepdim=True), -1.0, _SLACK).any(1)
+    spread = product.mean((1, 2)).tolist()
+    return [_reasons(s) if off else [] for s, off in zip(spread, (each | together).tolist(), strict=True)]
+
+
+def _reasons(spread: float) -> list[str]:
     return [
-        f"The draws do not fit the density: (z - mean) x gradient is {float(spread):.2f} on average over the "
+        f"The draws do not fit the density: (z - mean) x gradient is {spread:.2f} on average over the "
         f"unknowns, and must be -1 (Stein's identity). They are too narrow or too wide, or mixed up. If the "
         f"story has jumps (a hard constraint by pyro.factor), write them as supports."
     ]
 
 
 def _off(values: Tensor, expected: float, slack: float) -> Tensor:
-    """Which columns' means differ from what is expected by more than errors and slack."""
-    finite = torch.isfinite(values).all(0)
-    stderr = values.std(0) / len(values) ** 0.5
-    return ~finite | ((values.mean(0) - expected).abs() > _ERRORS * stderr + slack)
+    """Where means over the draws (second axis) differ from what is expected by more than errors and slack."""
+    finite = torch.isfinite(values).all(1)
+    stderr = values.std(1) / values.shape[1] ** 0.5
+    return ~finite | ((values.mean(1) - expected).abs() > _ERRORS * stderr + slack)

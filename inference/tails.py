@@ -19,7 +19,7 @@ from inference.density import LogDensity
 from inference.psis import fit_generalized_pareto
 from inference.weighing import Replicate
 
-_SPREAD, _MEAN = 0.35, 0.7  # shapes from which standard deviations, and means, are not to be relied on
+_SPREAD, MEAN = 0.35, 0.7  # shapes from which standard deviations, and means, are not to be relied on
 _MOST = 5000  # elements that are looked at
 
 
@@ -65,9 +65,9 @@ def uncarried(density: LogDensity, replicates: Sequence[Replicate]) -> list[str]
     worst = {name: sum(shapes) / len(shapes) for name, shapes in found.items()}
     return [
         f"{name}: too few of the weighted draws carry its standard deviation (Pareto shape {shape:.2f} of "
-        f"weight x squared deviation, above {_MEAN}): its tail is cut off."
+        f"weight x squared deviation, above {MEAN}): its tail is cut off."
         for name, shape in worst.items()
-        if shape >= _MEAN
+        if shape >= MEAN
     ]
 
 
@@ -98,7 +98,7 @@ def heavy(values: Mapping[str, Tensor]) -> list[str]:
         worst = float(shape.max()) if shape.numel() else -math.inf
         if worst < _SPREAD:
             continue
-        lost = "mean and standard deviation are" if worst >= _MEAN else "standard deviation is"
+        lost = "mean and standard deviation are" if worst >= MEAN else "standard deviation is"
         notes.append(
             f"{name}: its tails are so heavy (Pareto shape {worst:.2f}) that the {lost} not to be relied on; "
             f"there may be none. Report quantiles."

@@ -124,6 +124,16 @@ class Tape:
         """The batch sizes of given inputs."""
         return tuple(inputs[position].shape[axis] for position, axis in self.batched)
 
+    def last_uses(self) -> dict[int, list[int]]:
+        """Position of an operation -> the values that nothing needs after it."""
+        last = {n: position for position, op in enumerate(self.ops) for n in (*op.outs, *op.refs)}
+        kept = {-1, *self.outputs, *self.constants, *self.inputs}
+        found: dict[int, list[int]] = {}
+        for number, position in last.items():
+            if number not in kept:
+                found.setdefault(position, []).append(number)
+        return found
+
     def run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Run the operations one by one, as they were recorded.
 
@@ -135,13 +145,15 @@ class Tape:
         def take(one: Ref | Size) -> Any:
             return values[one.index] if isinstance(one, Ref) else one.at(sizes)
 
-        for op in self.ops:
+        last = self.last_uses()
+        for position, op in enumerate(self.ops):
             ready = op.mapped(take)
             result = ready.target(*ready.args, **ready.kwargs)
-            if not op.outs:
-                continue
-            for out, value in zip(op.outs, result if op.several else (result,), strict=True):
-                values[out] = value
+            if op.outs:
+                values.update(zip(op.outs, result if op.several else (result,), strict=True))
+            del ready, result
+            for number in last.get(position, ()):
+                del values[number]
         return tuple(values[out] for out in self.outputs)
 
 

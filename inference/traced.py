@@ -6,6 +6,7 @@ they disagree, or the program draws random numbers or cannot be recorded, plain 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 from inference.isolation import isolated
 from inference.points import Points, leaves, simplified
 from inference.recording import record
+from inference.tape import Tape
 
 _AGREEMENT = 1e-8  # of the tape with plain Pyro, relative; float64 sums of 1e6 terms stay below it
 
@@ -30,7 +32,8 @@ class Traced:
         log_prob: from a point and inputs to the log joint density.
         sites: from a point and inputs to the values of sites; ``None`` where that could not be traced.
         names: of these sites, in order.
-        cost: elements of the largest intermediate result at one point.
+        cost: elements that the log density at one point goes through.
+        largest: elements of its largest intermediate result.
         fixed: positions of the inputs of which numbers are in the tapes.
     """
 
@@ -38,6 +41,7 @@ class Traced:
     sites: Points | None
     names: tuple[str, ...]
     cost: int
+    largest: int
     fixed: frozenset[int] = frozenset()
 
 
@@ -72,7 +76,15 @@ def trace_story(
         sites = simplified(tape, tape.outputs[1:]) if names else None
     if 0 in recording.read:
         raise ValueError("it reads numbers out of the unknowns")
-    return Traced(own, sites, tuple(names), cost, frozenset(p - 1 for p in recording.read))
+    fixed = frozenset(p - 1 for p in recording.read)
+    sizes = _sizes(own.tape)
+    return Traced(own, sites, tuple(names), min(cost, sum(sizes)), min(cost, max(sizes)), fixed)
+
+
+def _sizes(tape: Tape) -> list[int]:
+    """Elements of the values that depend on the point: rows may have been folded on the tape."""
+    live = tape.depends(tape.inputs[:1])
+    return [math.prod([n for n in tape.meta[number].shape if isinstance(n, int)]) for number in live]
 
 
 def disagreement(traced: Traced, inputs: Mapping[str, Any], z: Tensor, plain: Sequence[Evaluated]) -> str:

@@ -104,7 +104,7 @@ def reference(
         )
         bar.restart_done()
     certificate = _certificate(found, density, time.perf_counter() - began)
-    return _posterior(found, density, certificate, bar.history)
+    return Posterior(Fit.of_points(density, found.z, {"lp": found.log_p}), certificate, None, bar.history)
 
 
 def _refuse_parameters(structure: Structure) -> None:
@@ -133,12 +133,3 @@ def _certificate(found: Long, density: LogDensity, seconds: float) -> Certificat
         reasons=(*flaws, *found.reasons),
         notes=tuple(f"{density.note}; plain Pyro was used, draw by draw." for _ in [0] if density.note),
     )
-
-
-def _posterior(
-    found: Long, density: LogDensity, certificate: Certificate, history: list[tuple[str, int, float]]
-) -> Posterior:
-    chains, count = found.log_p.shape
-    flat = density.constrain(found.z.flatten(0, 1))
-    values = {name: v.reshape(chains, count, *v.shape[1:]) for name, v in flat.items()}
-    return Posterior(Fit.of_density(density, values, {"lp": found.log_p}), certificate, None, history)

@@ -8,6 +8,7 @@ the target's tails are a little heavier, a Student t's do not.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -18,11 +19,13 @@ from torch import Tensor
 from inference.adapting import adapt
 from inference.problems import Problems
 from inference.psis import khat_threshold, pareto_smooth_rows
+from inference.resampling import resample_rows
 
 FRACTION = 0.1  # smallest effective size that is trusted, as a fraction of the pool
 ERRORS = 3.0  # standard errors by which two batches' log evidence may differ
 POOL = 2048  # draws at least; the threshold for k-hat is then .698
-_GROWTH = 5  # how often the pool is doubled when it is too thin to resample without replacement
+_GROWTH = 32  # times that a pool may grow which is too thin to resample without replacement
+_STEPS = (1.0, 0.5, 0.25, 0.125)  # parts of it that are added; the small ones early only
 EASY = 0.3  # k-hat below which a proposal is left as it is
 _FITTED = 0.5  # k-hat with which a fitted one is content: the weights' variance is finite
 _ADAPTATIONS = 4
@@ -99,6 +102,13 @@ class Pool:
         """Log weights; ``-inf`` where the target has no density."""
         return torch.where(torch.isfinite(self.log_p), self.log_p - self.log_q, -torch.inf)
 
+    @cached_property
+    def smoothed(self) -> tuple[Tensor, Tensor]:
+        """Smoothed normalized log weights and k-hat; infinite where no draw meets the target."""
+        hopeless = (self.log_w == -torch.inf).all(-1)
+        smoothed, khat = pareto_smooth_rows(torch.where(hopeless[:, None], 0.0, self.log_w))
+        return smoothed, torch.where(hopeless, math.inf, khat)
+
     def join(self, other: Pool) -> Pool:
         """Both pools' draws."""
         return Pool(
@@ -108,8 +118,13 @@ class Pool:
         )
 
     def of(self, rows: Tensor) -> Pool:
-        """Those of some problems."""
-        return Pool(self.z[rows], self.log_p[rows], self.log_q[rows])
+        """Those of some problems, chosen by a mask."""
+        if len(rows) == len(self.z) and bool(rows.all()):
+            return self
+        some = Pool(self.z[rows], self.log_p[rows], self.log_q[rows])
+        if "smoothed" in self.__dict__:
+            some.__dict__["smoothed"] = self.smoothed[0][rows], self.smoothed[1][rows]
+        return some
 
 
 @dataclass(frozen=True)
@@ -119,12 +134,10 @@ class Weighed:
     Attributes:
         replicates: one for each problem.
         proposal: as it was given, or adapted.
-        adapted: (problems,) whether it was.
     """
 
     replicates: list[Replicate]
     proposal: Any
-    adapted: Tensor
 
 
 def weigh(
@@ -139,8 +152,8 @@ def weigh(
 ) -> Weighed:
     """Weigh fresh draws against the targets and resample them.
 
-    A pool that passes but is too thin to resample without replacement is doubled, up to five times. A
-    problem that does not pass gets draws of its proposal as they are.
+    A pool that passes but is too thin to resample without replacement grows by as much as its weights ask
+    for. A problem that does not pass gets draws of its proposal as they are.
 
     Args:
         problems: the targets.
@@ -152,13 +165,12 @@ def weigh(
         easy: k-hat from which a proposal is fitted to its own weighted draws; ``None`` for one that cannot.
     """
     rows: Tensor = torch.arange(len(elbo))
-    adapted = torch.zeros(len(elbo), dtype=torch.bool)
     waiting, done = [], {}
     for attempt in range(1 if easy is None else _ADAPTATIONS + 1):
-        size = max(least, least * 2 ** ((attempt + 1) // 2)) if easy is not None else max(least, 2 * draws)
+        size = least * 2 ** ((attempt + 1) // 2) if easy is not None else max(least, 2 * draws)
         some = [generators[p] for p in rows.tolist()]
         pool = _draw(problems, proposal, size, some, rows)
-        smoothed, khat = _smooth(pool.log_w)
+        smoothed, khat = pool.smoothed
         hard = (khat >= (_FITTED if attempt else easy or 0.0)) | (
             _effective(pool.log_w) < 2 * FRACTION * size
         )
@@ -169,7 +181,6 @@ def weigh(
         some = [g for g, h in zip(some, hard.tolist(), strict=True) if h]
         rows = rows[hard]
         proposal = proposal.put(rows, adapt(proposal.of(rows), pool.z[hard], smoothed[hard], some))
-        adapted[rows] = True
     for rows, pool in waiting:
         if len(rows):
             done.update(_grown(problems, proposal, elbo, draws, generators, rows, pool))
@@ -182,7 +193,7 @@ def weigh(
         proposal = proposal.put(one, better)
         pool = _draw(problems, proposal, max(POOL, len(z) // 2), [generators[p]], one)
         done.update(_grown(problems, proposal, elbo, draws, generators, one, pool))
-    return Weighed([done[p] for p in range(len(elbo))], proposal, adapted)
+    return Weighed([done[p] for p in range(len(elbo))], proposal)
 
 
 def _grown(
@@ -194,28 +205,43 @@ def _grown(
     rows: Tensor,
     pool: Pool,
 ) -> dict[int, Replicate]:
-    """Double the pools until there are enough draws in them, and resample those."""
-    done = {}
-    growth = _GROWTH + max(0, math.ceil(math.log2(2 * draws / pool.z.shape[1])))
-    for attempt in range(growth + 1):
-        smoothed, khat = _smooth(pool.log_w)
-        ess = _effective(pool.log_w)
+    """Enlarge the pools until there are enough draws in them, and resample those."""
+    done: dict[int, Replicate] = {}
+    most = _GROWTH * max(pool.z.shape[1], 2 * draws)
+    waiting = [(rows, pool, len(_STEPS))]
+    while waiting:
+        rows, pool, steps = waiting.pop()
         size = pool.z.shape[1]
-        promising = (khat < khat_threshold(size)) & (ess >= FRACTION * size)
-        enough = (smoothed.exp() - 1 / draws).clamp(min=0).sum(-1) <= _REPEATS
-        more = promising & ~enough & (attempt < growth) | (size < 2 * draws)
-        settled = ~more
-        if bool(settled.any()):
-            facts = _facts(pool.log_w, khat, ess, elbo[rows])
-            for i in settled.nonzero().squeeze(-1).tolist():
-                p, passed = int(rows[i]), bool(promising[i] & enough[i])
-                done[p] = _replicate(pool, i, smoothed[i], passed, facts[i], draws, generators[p])
-        if not bool(more.any()):
-            break
-        rows, pool = rows[more], pool.of(more)
-        lack = max(size, 2 * draws - size)
-        pool = pool.join(_draw(problems, proposal, lack, [generators[p] for p in rows.tolist()], rows))
+        lack = torch.full((len(rows),), max(size, 2 * draws - size))
+        if size >= 2 * draws:
+            smoothed, khat = pool.smoothed
+            ess = _effective(pool.log_w)
+            promising = (khat < khat_threshold(size)) & (ess >= FRACTION * size)
+            lack = _lack(smoothed, draws, _STEPS[: max(1, steps)])
+            passed, last = promising & (lack == 0), ~promising | (lack == 0) | (size >= most)
+            if bool(last.any()):
+                facts = _facts(pool.log_w[last], khat[last], ess[last], elbo[rows[last]], passed[last])
+                some = rows[last].tolist()
+                own = [generators[p] for p in some]
+                settled = _replicates(pool.of(last), smoothed[last], facts, draws, own)
+                done.update(zip(some, settled, strict=True))
+            lack = torch.where(last, 0, lack)
+        for extra in lack[lack > 0].unique().tolist():
+            these = lack == extra
+            own = [generators[p] for p in rows[these].tolist()]
+            more = _draw(problems, proposal, extra, own, rows[these])
+            waiting.append((rows[these], pool.of(these).join(more), steps - 1))
     return done
+
+
+def _lack(smoothed: Tensor, draws: int, steps: Sequence[float]) -> Tensor:
+    """How many draws each pool lacks (problems,), by what repeats would be left if it grew by a step."""
+    weights, size = smoothed.exp(), smoothed.shape[1]
+    lack = torch.full((len(weights),), size)
+    for part in (*steps[1:], 0.0):
+        repeats = (weights - (1 + part) / draws).clamp(min=0).sum(-1)
+        lack = torch.where(repeats <= _REPEATS, math.ceil(part * size / 2) * 2, lack)
+    return lack
 
 
 def _draw(
@@ -232,13 +258,6 @@ def _draw(
     return Pool(z, problems.log_prob(z, which), mine.log_prob(z))
 
 
-def _smooth(log_w: Tensor) -> tuple[Tensor, Tensor]:
-    """Smoothed normalized log weights and k-hat; infinite where no draw meets the target."""
-    hopeless = (log_w == -torch.inf).all(-1)
-    smoothed, khat = pareto_smooth_rows(torch.where(hopeless[:, None], 0.0, log_w))
-    return smoothed, torch.where(hopeless, math.inf, khat)
-
-
 def _effective(log_w: Tensor) -> Tensor:
     return (2 * log_w.logsumexp(-1) - (2 * log_w).logsumexp(-1)).exp().nan_to_num(0.0)
 
@@ -247,6 +266,7 @@ def _effective(log_w: Tensor) -> Tensor:
 class _Facts:
     """What is said about one problem's weights; as in :class:`Replicate`."""
 
+    resampled: bool
     elbo: float
     khat: float
     ess: float
@@ -255,12 +275,12 @@ class _Facts:
     batches_agree: bool
 
 
-def _facts(log_w: Tensor, khat: Tensor, ess: Tensor, elbo: Tensor) -> list[_Facts]:
+def _facts(log_w: Tensor, khat: Tensor, ess: Tensor, elbo: Tensor, passed: Tensor) -> list[_Facts]:
     """Of all problems at once."""
     mean, stderr = _log_mean(log_w)
     (a, a_error), (b, b_error) = (_log_mean(half) for half in log_w.chunk(2, 1))
     agree = (a - b).abs() <= ERRORS * torch.hypot(a_error, b_error) + 1e-9 * (1 + a.abs())
-    columns = (elbo, khat, ess, mean, stderr, agree)
+    columns = (passed, elbo, khat, ess, mean, stderr, agree)
     return [_Facts(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
 
 
@@ -272,39 +292,20 @@ def _log_mean(log_w: Tensor) -> tuple[Tensor, Tensor]:
     return mean, relative.std(1) / math.sqrt(count)
 
 
-def _replicate(
-    pool: Pool,
-    row: int,
-    smoothed: Tensor,
-    passed: bool,
-    facts: _Facts,
-    draws: int,
-    generator: torch.Generator,
-) -> Replicate:
-    index = resample(smoothed, draws, generator) if passed else torch.arange(0, 2 * draws, 2)  # no tails
-    return Replicate(
-        pool.z[row][index], pool.log_p[row][index], pool.log_q[row][index], passed, facts.elbo, facts.khat,
-        facts.ess, pool.z.shape[1], facts.log_evidence, facts.log_evidence_stderr, facts.batches_agree,
-        (pool.z[row], smoothed) if facts.khat > _LIGHT else None,
-    )  # fmt: skip
-
-
-def resample(log_weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Systematic resampling of a shuffled pool.
-
-    Index i is chosen ``count * weight_i`` times on average; at most once where that is below one, so
-    that resampled draws are distinct and ArviZ's effective sample size is not fooled.
-
-    Args:
-        log_weights: (pool,) normalized.
-        count: how many to choose.
-
-    Returns:
-        (count,) indices, in random order.
-    """
-    order = torch.randperm(len(log_weights), generator=generator)
-    total = log_weights[order].exp().cumsum(0)
-    start = torch.rand((), generator=generator, dtype=torch.float64)
-    positions = (torch.arange(count, dtype=torch.float64) + start) / count * total[-1]
-    index = order[torch.searchsorted(total, positions).clamp(max=len(order) - 1)]
-    return index[torch.randperm(count, generator=generator)]
+def _replicates(
+    pool: Pool, smoothed: Tensor, facts: list[_Facts], draws: int, generators: list[torch.Generator]
+) -> list[Replicate]:
+    """What becomes of every problem's pool."""
+    index = resample_rows(smoothed, draws, generators)
+    plain = torch.tensor([not f.resampled for f in facts])
+    index[plain] = torch.arange(0, 2 * draws, 2)  # no tails
+    rows = torch.arange(len(facts))[:, None]
+    chosen = zip(pool.z[rows, index], pool.log_p[rows, index], pool.log_q[rows, index], strict=True)
+    return [
+        Replicate(
+            *columns, f.resampled, f.elbo, f.khat, f.ess, pool.z.shape[1], f.log_evidence,
+            f.log_evidence_stderr, f.batches_agree,
+            (pool.z[i].clone(), smoothed[i]) if f.khat > _LIGHT else None,
+        )
+        for i, (f, columns) in enumerate(zip(facts, chosen, strict=True))
+    ]  # fmt: skip

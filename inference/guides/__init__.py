@@ -1,7 +1,7 @@
 """Approximating families, one per file, all with the same three verbs.
 
-A family is a frozen value: ``fit(density, start, ...)`` makes one, ``sample(count, generator)`` draws
-unconstrained vectors from it, ``log_prob(z)`` is its log density. ``RUNGS`` is found by scanning: every
+A family is a frozen value: ``fit(problems, ends, ...)`` makes one, ``scaled(e)`` maps standardized draws to
+unconstrained vectors, ``log_prob(z)`` is its log density. The rungs are found by scanning: every
 module here that defines ``fit`` and ``NAME`` is a rung, so that adding one touches one file.
 """
 

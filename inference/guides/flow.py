@@ -22,7 +22,7 @@ from torch import Tensor
 
 from inference.guides.flow_layers import Autoregressive, Weights
 from inference.guides.flow_warp import Warp
-from inference.guides.gaussian import Gaussian, standard_log_prob, student_factor, tail_df
+from inference.guides.gaussian import Gaussian, ValueAndGrad, standard_log_prob, student_factor, tail_df
 
 NAME = "flow"
 _BLOCKS = 12  # of coordinates in an autoregressive layer, at most: stages of its inverse
@@ -30,7 +30,6 @@ _HIDDEN = 64
 _CHUNK = 2**21  # numbers in a layer's largest intermediate: 16 MiB
 
 Layer = Autoregressive | Warp
-ValueAndGrad = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from inference.guides import flow
-from inference.guides.flow import Flow, ValueAndGrad, whitened
+from inference.guides.flow import Flow, whitened
 from inference.guides.flow_layers import Weights
-from inference.guides.gaussian import Gaussian
+from inference.guides.gaussian import Gaussian, ValueAndGrad
 from inference.guides.natural import Report
 
 DRAWS = 256  # per problem and step

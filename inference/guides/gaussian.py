@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+ValueAndGrad = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,6 @@ class Gaussian:
         """A batch with one more leading dimension."""
         return Gaussian(torch.stack([p.loc for p in parts]), torch.stack([p.scale for p in parts]))
 
-    def put(self, where: Tensor, other: Gaussian) -> Gaussian:
-        """The batch with those that a mask selects taken from another."""
-        loc = torch.where(where[..., None], other.loc, self.loc)
-        mask = where[..., None] if self.diagonal else where[..., None, None]
-        return Gaussian(loc, torch.where(mask, other.scale, self.scale))
-
     def scaled(self, e: Tensor) -> Tensor:
         """Map standardized rows (..., draws, size) to unconstrained ones."""
         moved = e * self.scale[..., None, :] if self.diagonal else e @ self.scale.mT
@@ -66,20 +63,19 @@ class Gaussian:
             return centred / self.scale[..., None, :]
         return torch.linalg.solve_triangular(self.scale, centred.mT, upper=False).mT
 
-    def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw (..., count, size) unconstrained vectors."""
-        shape = (*self.loc.shape[:-1], count, self.size)
-        return self.scaled(torch.randn(shape, generator=generator, dtype=torch.float64))
-
-    def log_prob(self, z: Tensor, df: float | None = None) -> Tensor:
-        """Log density at rows (..., draws, size) -> (..., draws), in nats.
-
-        Args:
-            z: unconstrained.
-            df: degrees of freedom, for the Student t of the same location and scale.
-        """
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log density at unconstrained rows (..., draws, size) -> (..., draws), in nats."""
         square = self.standardized(z).square().sum(-1)
-        return standard_log_prob(square, self.size, df) - self.log_det[..., None]
+        return standard_log_prob(square, self.size) - self.log_det[..., None]
+
+    def pulled_back(self, value_and_grad: ValueAndGrad) -> ValueAndGrad:
+        """A target and its gradient as functions of standardized rows, up to a constant; for one Gaussian."""
+
+        def function(e: Tensor) -> tuple[Tensor, Tensor]:
+            value, grad = value_and_grad(self.scaled(e))
+            return value, grad * self.scale if self.diagonal else grad @ self.scale
+
+        return function
 
     def entropy(self) -> Tensor:
         """Differential entropy (...), in nats."""

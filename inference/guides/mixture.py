@@ -85,15 +85,18 @@ class Mixture:
 
     def sample(self, count: int, generators: list[torch.Generator]) -> Tensor:
         """Draw (problems, count, size): halves from Gaussians and t's, components by their weights."""
-        return torch.stack([self._sample(p, count, g) for p, g in enumerate(generators)])
-
-    def _sample(self, problem: int, count: int, generator: torch.Generator) -> Tensor:
-        e = torch.randn(count, self.size, generator=generator, dtype=torch.float64)
-        if float(self.tails[problem]) > 0:
-            e[1::2] *= student_factor(tail_df(self.size), count // 2, generator)
+        e = torch.empty(self.count, count, self.size, dtype=torch.float64)
+        for one, wide, generator in zip(e, (self.tails > 0).tolist(), generators, strict=True):
+            one.normal_(generator=generator)
+            if wide:
+                one[1::2] *= student_factor(tail_df(self.size), count // 2, generator)
         if self.log_weight.shape[1] == 1:
-            return self.parts[problem, 0].scaled(e)
-        share = self.log_weight[problem].exp().cumsum(0)
+            return self.parts[:, 0].scaled(e)
+        return torch.stack([self._placed(p, e[p], g) for p, g in enumerate(generators)])
+
+    def _placed(self, problem: int, e: Tensor, generator: torch.Generator) -> Tensor:
+        """Standardized draws (draws, size) of one problem, at components chosen by their weights."""
+        count, share = len(e), self.log_weight[problem].exp().cumsum(0)
         uniform = torch.rand(count, generator=generator, dtype=torch.float64) * share[-1]
         chosen = torch.searchsorted(share, uniform).clamp(max=len(share) - 1)
         z = torch.empty_like(e)
@@ -108,7 +111,7 @@ class Mixture:
         share = self.tails[:, None, None]
         both = torch.logaddexp(normal + torch.log1p(-share), wide + share.log())
         each = both + (self.log_weight - self.parts.log_det)[..., None]
-        return each.logsumexp(1)
+        return each[:, 0] if each.shape[1] == 1 else each.logsumexp(1)
 
     def squares(self, z: Tensor) -> Tensor:
         """Squared standardized distances (problems, components, draws) of (problems, draws, size)."""

@@ -10,21 +10,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from inference.density import LogDensity
 from inference.guides.gaussian import Gaussian, standard_draws
 from inference.guides.lbfgs import Climb, climb
-from inference.problems import Problems, Replicates, draws_of
+from inference.problems import Problems, draws_of
 
 _REACH = 2.0  # starts are uniform in (-2, 2), as in Stan
+_FARTHER = (1, 1, 4, 2, 8, 4)  # times that: where modes lie about 0, the widest may draw all starts near it
 _TRIES = 10
-STARTS = 8  # for each restart; fewer where a gradient costs much
+STARTS = 12  # for each restart, beside those from the prior; fewer where a gradient costs much
+FROM_PRIOR = 6  # for each restart, where a story can be run forward
 _DENSE = 100  # unknowns up to which the curvature is taken by gradient differences
 _ELBO_DRAWS = 32
 _FLAT = 1e-10  # curvature, relative to the largest, that counts as none
 
 
 def overdispersed(problems: Problems, starts: int, generators: list[torch.Generator]) -> Tensor:
-    """Draw starting points with a finite density and gradient, uniform in (-2, 2).
+    """Draw starting points with a finite density and gradient, uniform in boxes of several widths.
 
     Args:
         problems: the targets.
@@ -39,12 +40,14 @@ def overdispersed(problems: Problems, starts: int, generators: list[torch.Genera
     """
     points = torch.zeros(problems.count, starts, problems.size, dtype=torch.float64)
     missing = torch.ones(problems.count, starts, dtype=torch.bool)
+    farther = torch.tensor([_FARTHER[i % len(_FARTHER)] for i in range(starts)], dtype=torch.float64)[:, None]
     for attempt in range(_TRIES):
         reach = _REACH / 2 ** (attempt // 3)
         fresh = torch.stack(
             [torch.rand(starts, problems.size, generator=g, dtype=torch.float64) for g in generators]
         )
-        points = torch.where(missing[..., None], (2 * fresh - 1) * reach, points)
+        box = reach * (farther if attempt == 0 else 1)
+        points = torch.where(missing[..., None], (2 * fresh - 1) * box, points)
         value, grad = problems.value_and_grad(points)
         missing = ~(torch.isfinite(value) & torch.isfinite(grad).all(-1))
         if not bool(missing.any()):
@@ -60,16 +63,25 @@ def overdispersed(problems: Problems, starts: int, generators: list[torch.Genera
     return torch.where(missing[..., None], stand_in[:, None], points)
 
 
-def climbs(problems: Problems, generators: list[torch.Generator], starts: int = STARTS) -> Climb:
-    """Climb from several overdispersed starts of every problem."""
-    starts = draws_of(problems, starts, 2)
-    return climb(problems, overdispersed(problems, starts, generators))
+def climbs(
+    problems: Problems, generators: list[torch.Generator], starts: int = STARTS, prior: Tensor | None = None
+) -> Climb:
+    """Climb from several starts of every problem: overdispersed ones, and those given.
 
-
-def mode(density: LogDensity, generator: torch.Generator) -> Tensor:
-    """The end (size,) of one climb from one overdispersed start."""
-    one = Replicates(density, 1)
-    return climb(one, overdispersed(one, 1, [generator])).points[0, 0]
+    Args:
+        problems: the targets.
+        generators: one for each problem.
+        starts: overdispersed ones, for each problem.
+        prior: (problems, more starts, size) from the prior, which knows how far away modes may lie; those
+            at which the density or its gradient are not finite are left out.
+    """
+    points = overdispersed(problems, draws_of(problems, starts, 2), generators)
+    if prior is not None:
+        value, grad = problems.value_and_grad(prior)
+        useful = torch.isfinite(value) & torch.isfinite(grad).all(-1)
+        prior = torch.where(useful[..., None], prior, points[:, :1])
+        points = torch.cat([points, prior], 1)
+    return climb(problems, points)
 
 
 def curvature(problems: Problems, points: Tensor, step: float = 1e-4, which: Tensor | None = None) -> Tensor:

@@ -227,6 +227,26 @@ def test_plots_of_arviz_1(out, name):
     plt.close("all")
 
 
+@pytest.mark.filterwarnings("ignore:.*'ecdf_pit'.*:FutureWarning")
+def test_ranks_of_truths_are_what_calibration_plots_read():
+    """Uniform PIT values of 200 fits: the ECDF is drawn, and ArviZ's band holds it."""
+    plt = pytest.importorskip("matplotlib.pyplot")
+    pit = (np.random.default_rng(3).permutation(200) + 0.5) / 200
+    out = build({"prior_sbc": {"mu": pit[None], "tau": pit[None, ::-1]}}, {}, {}, {})
+    assert dict(out["prior_sbc"].sizes) == {"chain": 1, "draw": 200}
+    if OLD:
+        axes = [
+            az.plot_ecdf(
+                out["prior_sbc"]["mu"].values.ravel(), eval_points=np.linspace(0, 1, 50), cdf=lambda x: x,
+                difference=True, confidence_bands="pointwise", ci_prob=0.95,
+            )
+        ]  # fmt: skip
+    else:
+        axes = az.plot_ecdf_pit(out).viz["figure"].item().axes
+    assert any(axis.has_data() for axis in np.ravel(axes))
+    plt.close("all")
+
+
 def test_the_conversion_needs_neither_torch_nor_an_import_of_arviz():
     code = "import sys, inference.groups; print({'torch', 'arviz', 'xarray'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

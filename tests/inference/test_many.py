@@ -1,5 +1,6 @@
 """Many data sets fitted at once: every posterior is that of its own data set."""
 
+import dataclasses
 import math
 
 import pyro
@@ -7,7 +8,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from inference import fit_many
+from inference import fit_many, many, stacked, weighing, workers
 
 SETS, ROWS, DRAWS = 30, 12, 400
 
@@ -61,6 +62,75 @@ def test_the_same_seed_gives_the_same_draws_and_a_data_set_does_not_depend_on_it
     torch.testing.assert_close(first.draws["mu"][:4], fewer.draws["mu"], rtol=1e-6, atol=1e-6)
 
 
+def test_the_number_of_workers_changes_nothing(monkeypatch):
+    monkeypatch.setattr(many, "_BATCH", 7)  # five batches
+    before = torch.get_num_threads(), torch.get_default_dtype(), torch.random.get_rng_state()
+    found = []
+    for count in (1, 2, 5):
+        monkeypatch.setattr(many, "workers", lambda count=count: count)
+        found.append(fit_many(skewed, simulated_counts(), draws=DRAWS, seed=4))
+    one = found[0]
+    for other in found[1:]:
+        assert torch.equal(one.draws["rate"], other.draws["rate"]) and torch.equal(one.log_p, other.log_p)
+        for mine, its in zip(one.certificates, other.certificates, strict=True):
+            assert dataclasses.replace(mine, seconds=0.0) == dataclasses.replace(its, seconds=0.0)
+        for p in range(SETS):  # every data set's guide is its own
+            rate = one.draws["rate"][p].log()
+            assert torch.equal(one._guide(p).loc, other._guide(p).loc)
+            assert abs(other._guide(p).loc - rate.mean()) < 0.5 * rate.std()
+    assert torch.get_num_threads() == before[0] and torch.get_default_dtype() == before[1]
+    assert torch.equal(torch.random.get_rng_state(), before[2])
+
+
+def skewed(n):
+    rate = pyro.sample("rate", dist.Gamma(2.0, 0.5))
+    with pyro.plate("row", n, dim=-1):
+        pyro.sample("x", dist.Poisson(rate))
+
+
+def simulated_counts():
+    rates = torch.linspace(0.5, 9.0, SETS)
+    generator = torch.Generator().manual_seed(5)
+    return [{"x": torch.poisson(rate.expand(3), generator=generator)} for rate in rates]
+
+
+def test_pools_that_must_grow_still_give_the_exact_posteriors(monkeypatch):
+    monkeypatch.setattr(many, "_AHEAD", 1.0)  # pools begin with twice the draws
+    sizes, settle = [], weighing._replicates
+
+    def watched(pool, *others):
+        sizes.append(pool.z.shape[1])
+        return settle(pool, *others)
+
+    monkeypatch.setattr(weighing, "_replicates", watched)
+    data, draws = simulated_counts(), 600
+    posteriors = fit_many(skewed, data, draws=draws, seed=6)
+    assert min(sizes) == 2 * draws < max(sizes) < 64 * draws
+    for one, rate in zip(data, posteriors.draws["rate"], strict=True):
+        exact = dist.Gamma(2.0 + one["x"].sum().double(), torch.tensor(3.5).double())
+        assert abs(rate.mean() - exact.mean) < 4.5 * exact.stddev / math.sqrt(draws)
+        assert len(rate.unique()) >= 0.98 * draws  # repeats of heavy draws are few
+
+
+def test_a_pool_grows_by_what_its_weights_ask_for():
+    heavy = torch.ones(4, 2000, dtype=torch.float64)
+    for row, weight in enumerate((1.0, 2.5, 2.9, 30.0)):  # relative to the others; a tenth of the pool has it
+        heavy[row, :200] = weight
+    lack = weighing._lack((heavy / heavy.sum(1, keepdim=True)).log(), 1000, (1.0, 0.5, 0.25, 0.125))
+    assert lack.tolist() == [0, 250, 500, 2000]
+
+
+def test_workers_are_as_many_as_torch_may_use_and_their_errors_are_raised():
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert workers.workers() == 1
+    finally:
+        torch.set_num_threads(threads)
+    with pytest.raises(ZeroDivisionError):
+        list(workers.run_each(lambda x: 1 / x, [1, 0, 2], count=2))
+
+
 def test_arguments_may_differ_between_data_sets():
     def line(t):
         slope = pyro.sample("slope", dist.Normal(0.5, 2.0))
@@ -75,6 +145,16 @@ def test_arguments_may_differ_between_data_sets():
         precision = 1 / 4 + float(t.double().square().sum()) / 2.25
         mean = (0.5 / 4 + float((t * one["y"]).double().sum()) / 2.25) / precision
         assert abs(posteriors.draws["slope"][p].mean() - mean) < 4.5 / math.sqrt(precision * DRAWS)
+
+
+def test_a_part_of_the_draws_at_a_time_gives_the_same_densities(monkeypatch):
+    several = stacked.stack(story, simulated())
+    z = torch.randn(SETS, 50, 1, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    value, grad = several.value_and_grad(z)
+    monkeypatch.setattr(stacked, "_MEMORY", 100)
+    again, slope = several.value_and_grad(z)
+    torch.testing.assert_close(value, again, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(grad, slope, rtol=1e-12, atol=1e-12)
 
 
 def test_what_does_not_fit_is_named():

@@ -6,6 +6,8 @@ import pytest
 import torch
 from pyro.nn import PyroModule
 
+from experiments.truth.posteriors import posterior
+from experiments.truth.random_modes import random_modes
 from inference import fit
 
 X = (4 + 5 * torch.rand(200, generator=torch.Generator().manual_seed(0)))[:, None]
@@ -54,3 +56,21 @@ def test_a_missed_mode_of_rows_is_found_and_only_there(guide, missed):
     assert bool(said) == missed, str(certificate)
     assert certificate.rows.flagged < 0.1  # its own weights notice nothing
     assert certificate.trusted != missed
+
+
+@pytest.mark.parametrize("seed", [2, 4, 6, 7])
+def test_two_modes_are_found_from_any_seed(seed):
+    """From starts in (-2, 2) alone these seeds saw the wider mode only, and called it trusted."""
+    known = posterior("two_modes")
+    found = fit(known.story, known.data, known.args, draws=500, restarts=2, seed=seed, progress=False)
+    assert found.certificate.trusted
+    assert known.judge(found.draws, found.certificate.ess).right
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_modes_that_the_prior_knows_are_found(number):
+    """Narrow and wide modes in up to eight dimensions, far outside of (-2, 2)."""
+    known = random_modes(30_000 + number, "own")
+    found = fit(known.story, known.data, known.args, draws=500, seed=0, progress=False)
+    assert found.certificate.trusted
+    assert known.judge(found.draws, found.certificate.ess).right
