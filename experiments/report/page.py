@@ -20,6 +20,8 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 RELATIONS = {"equal": "=", "at least": "≥", "at most": "≤", "published": ""}
 # Pixels of a picture to one of the page: sharp on a dense screen, text of one size everywhere.
 PIXELS = 1.6
+# A picture this many times as wide as high is not shrunk to a phone's width: it scrolls in its box.
+WIDE = 1.7
 OPEN_ROWS = 14
 # Characters beyond which a table's cell may be broken into lines.
 LONG_CELL = 24
@@ -107,11 +109,13 @@ def _block(block: Block) -> str:
 def _picture(picture: Picture) -> str:
     content = picture.path.read_bytes()
     data = base64.b64encode(content).decode("ascii")
-    # The width in pixels stands in bytes 16 to 20 of every PNG file.
-    width = round(int.from_bytes(content[16:20], "big") / PIXELS)
+    # The width and the height in pixels stand in bytes 16 to 24 of every PNG file.
+    across, down = int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
+    width = round(across / PIXELS)
+    kind = ' class="wide"' if across > WIDE * down else ""
     return (
-        f'<figure><img width="{width}" alt="{html.escape(picture.caption)}" '
-        f'src="data:image/png;base64,{data}">'
+        f'<figure{kind}><div class="scroll"><img width="{width}" alt="{html.escape(picture.caption)}" '
+        f'src="data:image/png;base64,{data}"></div>'
         f"<figcaption>{inline(picture.caption)}</figcaption></figure>"
     )
 
@@ -154,7 +158,13 @@ def _metrics(metrics: Mapping[str, Metric]) -> str:
         f"<td>{inline(metric.unit)}</td></tr>"
         for name, metric in metrics.items()
     ]
-    return f"<h2>Measurements</h2>\n{_grid(['', 'Value', 'Unit'], rows)}"
+    head = ["", "Value", "Unit"]
+    if len(rows) <= OPEN_ROWS + 2:
+        return f"<h2>Measurements</h2>\n{_grid(head, rows)}"
+    return (
+        f"<h2>Measurements</h2>\n<details><summary>Show all {len(rows)} (metrics.json)</summary>"
+        f"{_grid(head, rows)}</details>"
+    )
 
 
 def _story(story: Story) -> str:

@@ -45,6 +45,7 @@ figure { margin: 1.6rem 0; }
 figure img { display: block; max-width: 100%; height: auto; margin: 0 auto;
   background: #fff; border-radius: 6px; }
 figcaption { color: var(--soft); font-size: .86rem; line-height: 1.5; margin-top: .6rem; }
+figure .scroll { margin: 0; }
 .graph img { padding: .6rem; }
 .reason { color: var(--soft); }
 .scroll { overflow-x: auto; margin: .8rem 0 1.2rem; -webkit-overflow-scrolling: touch; }
@@ -73,6 +74,7 @@ dd { margin: 0; overflow-wrap: anywhere; }
   main { padding: 1.4rem 1rem 3rem; }
   h1 { font-size: 1.6rem; }
   h2 { margin-top: 2.2rem; }
+  figure.wide img { max-width: none; width: 40rem; }
   dl { grid-template-columns: 1fr; gap: 0; }
   dd { margin-bottom: .6rem; }
 }

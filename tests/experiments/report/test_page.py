@@ -81,10 +81,31 @@ def test_the_picture_is_inside(full):
     assert 100 < int(image["width"]) < 2000
 
 
+def test_the_reason_of_a_claim_that_fails_is_said(tmp_path):
+    run = Run("r", "Q?", tmp_path)
+    run.claim("far", 0.0, 1.0, reason="The tails are <thin>.")
+    run.claim("near", 1.0, 1.0, reason="never shown")
+    head, _, rest = page(run).partition("</header>")
+    assert "<li>Not met: far. The tails are &lt;thin&gt;.</li>" in head
+    assert '<em class="reason">The tails are &lt;thin&gt;.</em>' in rest
+    assert "never shown" not in head + rest
+
+
+def test_a_story_with_an_example_is_drawn(run):
+    from ppl_models.two_causes import two_causes
+
+    run.story(two_causes, "p(first) p(second) p(y | first, second)")
+    ((_, image),) = [e for e in Reader(page(run)).elements if e[0] == "img"]
+    svg = base64.b64decode(image["src"].removeprefix("data:image/svg+xml;base64,")).decode()
+    assert svg.count("<ellipse") == 3
+    assert image["alt"] == "Graph of two_causes"
+
+
 def test_a_phone_can_show_it(full):
     text = page(full)
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
     assert "max-width: 100%" in text
+    assert text.count('<div class="scroll"><img') == 1
     assert text.count('<div class="scroll"><table>') == text.count("<table>") > 2
     assert "prefers-color-scheme: dark" in text
 
