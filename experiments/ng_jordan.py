@@ -93,7 +93,7 @@ def main(run: Run) -> None:
         f"{len(curves[0].wrong[STORY])} random splits of each table; the rows that are not learned from are "
         "held out, at least a quarter. The story's posterior is known in closed form and its means are used; "
         "the regression is at its posterior mode (scikit-learn), with a ridge too weak to matter, and again "
-        "with one that says what coefficients are like: where rows are few, that helps it.",
+        "with one that says what coefficients are like: that helps on some tables, and not on others.",
     )
     run.figure(
         "error_by_rows",
