@@ -281,8 +281,8 @@ def _weight_reasons(replicates: Sequence[Replicate]) -> list[str]:
 def missed_mode(share: float) -> str:
     """The reason to give when a climb ends in a mode that the draws of some restart lack."""
     return (
-        f"A climb ended in a mode of which the draws of some restart have nothing; it holds about {share:.0%} "
-        f"of the posterior's mass. Where modes are copies of one another (the labels of a mixture, a sign), "
+        f"A climb ended in a mode of which some restart's draws have nothing; it holds about {share:.0%} of "
+        f"the posterior's mass. Where modes are copies of one another (the labels of a mixture, a sign), "
         f"make the story tell them apart, by an ordered site, say."
     )
 
