@@ -54,7 +54,8 @@ def test_smoke_run_writes_everything(smoke):
 
 def test_report_is_one_page_that_opens_with_the_picture(smoke):
     page = (smoke[0] / "report.html").read_text()
-    assert page.count("<img") == len(PICTURES)
+    assert page.count("<img") == len(PICTURES) + 1  # and the story's graph
+    assert page.count("image/svg+xml") == 1
     assert page.index("The picture") < page.index("Generate: y is given")
     assert "Naive Bayes is not the truth" in page
     assert "http://" not in page
