@@ -224,8 +224,9 @@ class Climber:
         reasons = (*found.reasons, *departures(some, self.density.value_and_grad(some)[1]))
         missed = 0.0
         if self.density.size <= full_rank.LARGEST:
-            centres = torch.stack([r.z.mean(0, keepdim=True) for r in found.replicates])
-            if isinstance(found.proposal, Mixture):
+            # Each restart's most probable draw; never the mean, which of several modes is in none.
+            centres = torch.stack([r.z[r.log_p.argmax()][None] for r in found.replicates])
+            if isinstance(found.proposal, Mixture) and found.polished is None:
                 centres = torch.cat([centres, found.proposal.parts.loc], 1)
             missed = missed_mass(self.problems, found.proposal, centres, _evidence(found), ends, self.shared)
         return replace(found, reasons=reasons, missed=missed)

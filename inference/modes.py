@@ -27,6 +27,8 @@ COVERED = math.log(100.0)  # a point is covered if the guide gives it a hundredt
 MISSED = 0.01  # share of the posterior's mass in a missed mode that is not tolerated
 _NEGLIGIBLE = math.log(1e-4)  # share of the mass below which a mode is not worth a component
 _MOST = 8  # components of one restart's mixture
+_ROUNDS = 16  # ends that one restart looks at: some are copies of modes that it has, seen from farther away
+_COPY = 0.05  # relative distance of ends that are taken for the same
 _ON_THE_WAY = 16  # points between two places
 _DIP = 1.0  # nats below both ends that make two modes of them
 _SAME = 1.0  # nats of symmetrized KL below which two fits are of one mode
@@ -58,23 +60,25 @@ def mixed(
     masses = [[float(e)] for e in fitted.elbo]
     climbed = _shared(climbed) if replicates else climbed
     open_ends = torch.isfinite(climbed.values)
-    for _ in range(_MOST - 1):
+    for _ in range(_ROUNDS):
         mixture = _mixture(parts, masses)
-        density = climbed.values - torch.tensor([_log_sum(m) for m in masses])[:, None]
+        total = torch.tensor([_log_sum(m) for m in masses], dtype=torch.float64)
+        density = climbed.values - total[:, None]
         open_ends &= mixture.log_prob(climbed.points) < density - COVERED
+        open_ends &= torch.tensor([[len(p) < _MOST] for p in parts])
         which = open_ends.any(1).nonzero().squeeze(-1)
         if not len(which):
             break
         pick = torch.where(open_ends, climbed.values, -torch.inf)[which].argmax(1)
-        open_ends[which, pick] = False
         end, value = climbed.points[which, pick], climbed.values[which, pick]
+        open_ends[which] &= ~_copies(climbed.points[which], end)
         apart = _barrier(problems, end, value, mixture.of(which), which)
         which, pick = which[apart], pick[apart]
         if not len(which):
             continue
         local = laplace(problems, climbed.points[which, pick], which)
         mass = climbed.values[which, pick] + local.log_det + 0.5 * local.size * math.log(2 * math.pi)
-        worth = mass - torch.tensor([_log_sum(masses[p]) for p in which.tolist()]) > _NEGLIGIBLE
+        worth = mass - total[which] > _NEGLIGIBLE
         if not bool(worth.any()):
             continue
         which, local = which[worth], local[worth]
@@ -95,6 +99,11 @@ def _shared(climbed: Climb) -> Climb:
     count = len(climbed.values)
     points, values = climbed.points.flatten(0, 1), climbed.values.flatten()
     return Climb(points.expand(count, *points.shape), values.expand(count, -1), [])
+
+
+def _copies(points: Tensor, end: Tensor) -> Tensor:
+    """Which of (problems, ends, size) are as good as one end (problems, size): climbs that met."""
+    return ((points - end[:, None]).abs() <= _COPY * (1 + end[:, None].abs())).all(-1)
 
 
 def _barrier(problems: Problems, end: Tensor, value: Tensor, mixture: Mixture, which: Tensor) -> Tensor:
@@ -153,7 +162,7 @@ def missed_mass(
         centres: (restarts, places, size) where they sit: an end from which the density does not dip on the
             way to one of a restart's own is of the same mode.
         log_evidence: as the restarts estimated it, in nats.
-        climbed: the ends of their climbs, and of fresh ones.
+        climbed: the ends of climbs.
         generator: of the draws.
 
     Returns:
@@ -163,14 +172,15 @@ def missed_mass(
     uncovered = torch.isfinite(values) & (_each(guides, ends) < values - log_evidence - COVERED)
     largest, first = -math.inf, torch.zeros(1, dtype=torch.long)
     for restart, open_ends in enumerate(uncovered):
-        places = _places(centres[restart])
+        index = open_ends.nonzero().squeeze(-1)
+        if len(index):
+            apart = _barrier(problems, ends[index], values[index], _places(centres[restart]), 0 * index)
+            open_ends[index] = apart
         for _ in range(_CANDIDATES):
             if not bool(open_ends.any()):
                 break
             pick = int(torch.where(open_ends, values, -torch.inf).argmax())
             open_ends[pick] = False
-            if not bool(_barrier(problems, ends[None, pick], values[None, pick], places, first)):
-                continue
             local = laplace(problems, ends[None, pick], first)
             around = Mixture.single(local)
             z = around.sample(_DRAWS, [generator])

@@ -24,8 +24,8 @@ def prior_starts(density: LogDensity, count: int, seed: int) -> Tensor | None:
         seed: of the story's own random numbers.
 
     Returns:
-        (count, size); ``None`` where a prior is improper, or the story cannot be run forward. Missing
-        elements of half-seen sites are NaN, as is what lies on the edge of its support.
+        (count, size); ``None`` where a prior is improper. Runs that the story forbids are NaN, as are missing
+        elements of half-seen sites, and what lies on the edge of its support.
     """
     call = density.structure.call
     seen = {name: one.value for name, one in density.evidence.items() if one.complete}
@@ -33,18 +33,16 @@ def prior_starts(density: LogDensity, count: int, seed: int) -> Tensor | None:
     rows = []
     with call.room(seed):
         for _ in range(count):
+            row = torch.full((density.size,), math.nan, dtype=torch.float64)
+            rows.append(row)
             try:
                 run: Any = poutine.trace(story).get_trace()
-            except (
-                NotImplementedError,
-                RuntimeError,
-                ValueError,
-            ):  # an improper prior; what a program forbids
+            except NotImplementedError:  # an improper prior
                 return None
-            row = torch.full((density.size,), math.nan, dtype=torch.float64)
+            except (RuntimeError, ValueError, ArithmeticError, LookupError):  # not at these values
+                continue
             for name, slot in density.slots.items():
                 row[slot.start : slot.stop] = _unconstrained(run.nodes[name], slot)
-            rows.append(row)
     return torch.stack(rows)
 
 

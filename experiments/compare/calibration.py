@@ -191,8 +191,13 @@ def _draws_of(found: Any, simulated: Simulated, draws: int) -> dict[str, Tensor]
                 f"{'' if torch.isfinite(value).all() else ', some not finite'}. Set draws= to fewer."
             )
         kept = torch.linspace(0, value.shape[1] - 1, draws).round().long()
-        values[name] = value[:, kept].double()
+        values[name] = _precise(value[:, kept], simulated.truth[name])
     return values
+
+
+def _precise(value: Tensor, like: Tensor) -> Tensor:
+    """In double precision; discrete values, which may serve as indices, as what they are."""
+    return value.to(torch.float64 if like.is_floating_point() else like.dtype)
 
 
 def _believed(found: Any, fits: int) -> Tensor | None:
@@ -213,7 +218,7 @@ def _measured(
     seed: int,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Every scalar that is judged: name -> (fits,) of truths, and name -> (fits, draws)."""
-    truth = {n: v[:, None].double() for n, v in simulated.truth.items() if n in values}
+    truth = {n: _precise(v[:, None], v) for n, v in simulated.truth.items() if n in values}
     names = [n for n in simulated.unknowns if n in values] if sites is None else list(sites)
     missing = [n for n in names if n not in values]
     if missing:
@@ -264,5 +269,10 @@ def _scalars(chosen: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Ten
         for i in range(one.shape[-1]):
             index = [int(k) for k in torch.unravel_index(torch.tensor(i), shape)] if shape else []
             label = f"{name}[{','.join(map(str, index))}]" if index else name
-            found[label] = one[..., i], many[..., i]
+            found[label] = one[..., i].double(), many[..., i].double()
+            if any(bool(value.isnan().any()) for value in found[label]):
+                raise ValueError(
+                    f"quantities: {label!r} is NaN for some truths or draws, which then have no rank. Take "
+                    f"a function that is defined wherever the prior leads."
+                )
     return found

@@ -152,7 +152,7 @@ class RankTest:
         An ECDF leaves it with chance at most 1 - ``level``, and leaves it if its p-value is at most that.
         """
         lower, upper = self._bounds(torch.tensor([self._gamma(level)], dtype=torch.float64))
-        return lower[0] / self.count, upper[0] / self.count
+        return lower[0].double() / self.count, upper[0].double() / self.count
 
     def power(self, cdf: Tensor, level: float = 0.95) -> float:
         """The chance that ranks of another law leave the band.

@@ -1,5 +1,7 @@
 """A guide that covers one mode of two: its own weights look perfect, the prior's draws tell."""
 
+import math
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -9,6 +11,10 @@ from pyro.nn import PyroModule
 from experiments.truth.posteriors import posterior
 from experiments.truth.random_modes import random_modes
 from inference import fit
+from inference.guides.gaussian import Gaussian
+from inference.guides.lbfgs import Climb
+from inference.guides.mixture import Mixture
+from inference.modes import missed_mass
 
 X = (4 + 5 * torch.rand(200, generator=torch.Generator().manual_seed(0)))[:, None]
 
@@ -74,3 +80,48 @@ def test_modes_that_the_prior_knows_are_found(number):
     found = fit(known.story, known.data, known.args, draws=500, seed=0, progress=False)
     assert found.certificate.trusted
     assert known.judge(found.draws, found.certificate.ess).right
+
+
+class Peaks:
+    """Unit Gaussians in the plane, and one narrow peak, as one problem."""
+
+    count, size, cost, gradient_calls = 1, 2, 1, 0
+
+    def __init__(self, centres, narrow=None):
+        self.centres = torch.tensor(centres, dtype=torch.float64)
+        self.narrow = None if narrow is None else torch.tensor(narrow, dtype=torch.float64)
+
+    def log_prob(self, z, which=None):
+        parts = -(z[..., None, :] - self.centres).square().sum(-1) / 2
+        if self.narrow is not None:
+            spike = 3.0 - (z - self.narrow).square().sum(-1) / 2e-6
+            parts = torch.cat([parts, spike[..., None]], -1)
+        return parts.logsumexp(-1)
+
+    def value_and_grad(self, z, which=None):
+        z = z.detach().requires_grad_()
+        value = self.log_prob(z)
+        return value.detach(), torch.autograd.grad(value.sum(), z)[0]
+
+
+def missed(peaks, covered, ends):
+    places = torch.tensor(covered, dtype=torch.float64)[None]
+    unit = torch.eye(2, dtype=torch.float64).expand(1, len(covered), 2, 2)
+    even = torch.full((1, len(covered)), -math.log(len(covered)), dtype=torch.float64)
+    guide = Mixture.of_parts(Gaussian(places, unit), even)
+    points = torch.tensor(ends, dtype=torch.float64)[None]
+    evidence = math.log(2 * math.pi * len(covered))
+    climbed = Climb(points, peaks.log_prob(points), [])
+    return missed_mass(peaks, guide, places, evidence, climbed, torch.Generator().manual_seed(0))
+
+
+def test_a_third_mode_between_two_is_missed_mass():
+    share = missed(Peaks([[-10, 0], [10, 0], [0, 8]]), [[-10, 0], [10, 0]], [[-10, 0], [0, 8], [10, 0]])
+    assert share == pytest.approx(1 / 3, abs=0.05)
+
+
+def test_many_climbs_to_a_narrow_peak_do_not_hide_a_mode():
+    """The peak is of the mode that is covered, and steeper than the one that is not."""
+    peaks = Peaks([[0, 0], [12, 0]], narrow=[1.0, 0.0])
+    share = missed(peaks, [[0, 0]], [[1.0, 0.0]] * 12 + [[12, 0]])
+    assert share == pytest.approx(1 / 2, abs=0.05)

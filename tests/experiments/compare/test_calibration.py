@@ -283,3 +283,29 @@ def test_ten_unknowns_in_one_call():
     names = ["variance", "weights[0]", "weights[1]", "weights[2]", "TARP", "log joint"]
     assert list(found.judged) == names and found.p_value > PASSES
     assert [row["quantity"] for row in found.rows()] == names
+
+
+def test_a_quantity_that_is_not_a_number_has_no_rank():
+    with pytest.raises(ValueError, match="'log first' is NaN"):
+        judged(quantities={"log first": lambda v: v["first"].log()})
+
+
+def test_discrete_draws_of_a_fitter_stay_indices():
+    """Draws of a label are asked for the density of what it picks."""
+    centres = torch.tensor([-1.0, 2.0])
+
+    def story():
+        y = pyro.sample("y", dist.Categorical(torch.tensor([0.5, 0.5])))
+        pyro.sample("x", dist.Normal(centres[y], 1.5))
+
+    def exact(data):
+        x = torch.stack([one["x"] for one in data])
+        odds = dist.Normal(centres, 1.5).log_prob(x[:, None])
+        return {"y": dist.Categorical(logits=odds).sample((99,)).T}
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        result = calibration(
+            story, (), fits=100, draws=99, observed=["x"], sites=["y"], fitter=exact, progress=False
+        )
+    assert result.p_value > 0.001
