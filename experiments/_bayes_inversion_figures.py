@@ -189,7 +189,7 @@ def posterior_errors(draws: Tensor, law: Any, errors: MomentErrors, blank: Tenso
         axes.set(xscale="log", xlabel="exact posterior mean of ink", ylabel=f"error of {unit}")
     means.set_title("posterior means")
     stddevs.set_title("posterior sds")
-    means.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, handletextpad=0)
+    stddevs.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, handletextpad=0)
     examples = {"always blank": blank, "inked": (law.mean > 0.5) & ~blank}
     for axes, (name, chosen) in zip(below, examples.items(), strict=True):
         digit, pixel = (int(i) for i in chosen.nonzero()[0])

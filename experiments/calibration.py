@@ -247,7 +247,11 @@ def claims(
 ) -> None:
     """What passes, what fails, and how long it took."""
     for name, one in {**right, **used}.items():
-        run.claim(f"{name}: p", one.p_value, PASSES, relation="at least", source="a right posterior")
+        run.claim(
+            f"{name}: p", one.p_value, PASSES, relation="at least", source="a right posterior",
+            reason=f"{one.refused or 0} of the {one.fits} fits say themselves that they are not to be trusted, and "
+            f"count here like the others; those that are trusted are judged beside",
+        )  # fmt: skip
     for name, one in {**planted, **subtle}.items():
         run.claim(f"{name}: p", one.p_value, FAILS, relation="at most", source="a planted fault")
     for name in ("correlation lost", "data ignored"):
