@@ -64,13 +64,15 @@ RUN_NOTES = """\
 --all: every experiment in a process of its own, so that a crash stops no other. Its output is kept
 as DIR/NAME/log.txt, or DIR/NAME.log if it did not finish; DIR/index.html shows what came out.
 Experiments that measure time run last, one at a time. Ctrl-C keeps what is done, and --resume goes
-on from there: it leaves out what DIR holds of the same seed, the same --smoke and the same version.
+on from there: it leaves out what DIR holds of the same seed, the same --smoke, the same version and
+the same script.
 
 --from DIR: the run in the folder DIR, again, with the same seed and flags, into again/ beside it
 (or --out). It says what has changed since, and whether the numbers are the same.
 
-exit status: 0 if every claim is met (--from: the numbers are the same), 1 if one is not or an
-experiment crashed (--from: numbers differ), 2 if the input cannot be used, 130 after Ctrl-C.
+exit status: 0 if every claim is met (--from: the numbers are the same), 1 if one is not, an
+experiment crashed or none of --all could run here (--from: numbers differ, or there are none),
+2 if the input cannot be used, 130 after Ctrl-C.
 """
 
 CHECK_NOTES = """\

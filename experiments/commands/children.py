@@ -1,4 +1,4 @@
-"""Experiments as child processes: what starts one, what stops it, and how it ended."""
+"""Experiments as child processes: what starts one, what stops them, and how each ended."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from typing import Any
 from experiments.report.gather import LOG, finished
 from experiments.report.script import Script
 
-__all__ = ["Child", "Outcome", "terminated"]
+__all__ = ["Child", "Outcome", "stop", "terminated"]
 
-PATIENCE = 10.0  # seconds that a child has to put its things away once it is told to stop
+PATIENCE = 10.0  # seconds that children have, together, to put their things away once they are told to stop
+STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @dataclass(frozen=True)
@@ -89,22 +90,23 @@ class Child:
         if run is not None:
             os.replace(self.log, folder / LOG)
             return Outcome(self.script.name, run.words, self.seconds, failed=status == 1)
-        last = self._last()
+        last = f"{self._last()} (see {self.log})"
         if status == 2:
-            self.log.unlink()
             return Outcome(self.script.name, f"not run: {last}", self.seconds, refused=True)
-        return Outcome(self.script.name, f"CRASHED, {last} (see {self.log})", self.seconds, crashed=True)
+        return Outcome(self.script.name, f"CRASHED, {last}", self.seconds, crashed=True)
 
     def interrupt(self) -> None:
         """Do to it, and to whatever it started, what Ctrl-C does."""
         self._signal(signal.SIGINT)
 
-    def stop(self) -> None:
-        """Wait until it has put its things away; kill what does not go."""
+    def wait(self, until: float) -> None:
+        """Wait until it has put its things away, at most until ``monotonic()`` says so."""
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(PATIENCE)
+            self.process.wait(max(0.0, until - monotonic()))
+
+    def kill(self) -> None:
+        """End it, and whatever it left behind."""
         self._signal(signal.SIGKILL)
-        self.process.wait()
 
     def _signal(self, number: int) -> None:
         with suppress(ProcessLookupError, PermissionError):
@@ -120,15 +122,47 @@ class Child:
         return told[-1].strip() if told else f"exit status {self.process.returncode}"
 
 
+def stop(children: Sequence[Child]) -> None:
+    """Interrupt all, give them ``PATIENCE`` together, kill what is left; a second Ctrl-C changes nothing."""
+    with _handled(signal.SIG_IGN):
+        for child in children:
+            child.interrupt()
+        until = monotonic() + PATIENCE
+        for child in children:
+            child.wait(until)
+        for child in children:
+            child.kill()
+        for child in children:
+            child.process.wait()
+
+
 @contextmanager
 def terminated() -> Iterator[None]:
-    """Inside the block SIGTERM interrupts as Ctrl-C does, so that no child outlives its parent."""
+    """Inside the block SIGTERM and SIGHUP interrupt as Ctrl-C does, so that no child outlives its parent.
+
+    Only the first of these signals does: those that follow must not disturb the clearing up.
+    """
+    told = False
 
     def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
+        nonlocal told
+        if not told:
+            told = True
+            raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    with _handled(interrupt):
+        yield
+
+
+@contextmanager
+def _handled(handler: Any) -> Iterator[None]:
+    """Inside the block one handler for all signals that stop; what is ignored, as by nohup, stays so."""
+    before = {number: signal.getsignal(number) for number in STOPS}
     try:
+        for number, was in before.items():
+            if was is not signal.SIG_IGN:
+                signal.signal(number, handler)
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, was in before.items():
+            signal.signal(number, signal.SIG_DFL if was is None else was)

@@ -33,7 +33,8 @@ def run_again(folder: Path, out: Path | None = None) -> int:
     Returns
     -------
     int
-        0 if all numbers are the same (times aside), 1 if some differ, otherwise what the run returned.
+        0 if all numbers are the same (times aside), 1 if some differ or there was nothing to compare,
+        otherwise what the run returned.
 
     Raises
     ------
@@ -113,6 +114,9 @@ def _compare(old: Finished, new: Finished) -> int:
     told = _settings(old.config, new.config)
     for line in told:
         print(f"  {line}")
+    if not told and not any(one.compared for one in found):
+        print("nothing was compared: the runs hold no numbers but those of a clock")
+        return 1
     same = all(one.same for one in found) and not told
     print("the same numbers, times aside" if same else "NOT the same numbers")
     return 0 if same else 1

@@ -6,14 +6,16 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
 
-from experiments.commands.children import Child, Outcome, terminated
+from experiments.commands.children import Child, Outcome, stop, terminated
 from experiments.report.errors import InputError
 from experiments.report.gather import Finished, finished
 from experiments.report.index import write_index
+from experiments.report.launch import digest
 from experiments.report.script import FOLDER, Script, scan
 from experiments.report.versions import DISTRIBUTION, own_version
 
@@ -44,13 +46,13 @@ def run_all(
     jobs
         Processes at a time, the number of cores by default; of one torch thread each if above 1.
     resume
-        Leave out what ``out`` holds already, of this seed, this ``smoke`` and this version.
+        Leave out what ``out`` holds already, of this seed, this ``smoke``, this version and this script.
 
     Returns
     -------
     int
-        0 if every claim is met, 1 if one is not or an experiment crashed, 130 after Ctrl-C, which
-        keeps what is done.
+        0 if every claim is met, 1 if one is not, an experiment crashed or none could run here, 130 after
+        Ctrl-C, which keeps what is done.
 
     Raises
     ------
@@ -63,7 +65,7 @@ def run_all(
     except OSError as error:
         raise InputError(f"cannot write to {out}: {error.strerror or error}") from error
     earlier = {script.name: finished(out / script.name) for script in scripts}
-    done = [s for s in scripts if resume and _complete(earlier[s.name], seed, smoke)]
+    done = [s for s in scripts if resume and _complete(earlier[s.name], s, seed, smoke)]
     for script in done:
         print(f"{script.name:<24} is there already: {earlier[script.name].words}")  # type: ignore[union-attr]
     flags = [f"--seed={seed}", f"--out={out}", *(["--smoke"] if smoke else [])]
@@ -78,13 +80,16 @@ def run_all(
         with terminated():
             work.finish()
     except KeyboardInterrupt:
-        print("ppl: interrupted; what is done is kept, --resume goes on from here", file=sys.stderr)
-        _conclude(work.outcomes, out, monotonic() - began)
+        with suppress(OSError):  # after SIGHUP there is no terminal to write on
+            print("ppl: interrupted; what is done is kept, --resume goes on from here", file=sys.stderr)
+        with suppress(OSError):
+            _conclude(work.outcomes, out, monotonic() - began)
         return INTERRUPTED
     _conclude(work.outcomes, out, monotonic() - began)
     # What was left out because it was done counts as what it is.
     missed = any(run is not None and run.missed for s in done for run in [earlier[s.name]])
-    return 1 if missed or any(one.failed or one.crashed for one in work.outcomes) else 0
+    nothing = not done and all(one.refused for one in work.outcomes)
+    return 1 if missed or nothing or any(one.failed or one.crashed for one in work.outcomes) else 0
 
 
 def cores() -> int:
@@ -112,11 +117,8 @@ class _Work:
                 self._start()
                 self._await()
         finally:
+            stop(self.running)
             _live("")
-            for child in self.running:
-                child.interrupt()
-            for child in self.running:
-                child.stop()
 
     def _start(self) -> None:
         while self.waiting and len(self.running) < self.jobs:
@@ -157,10 +159,12 @@ def _scripts(folder: Path | None) -> list[Script]:
     return scripts
 
 
-def _complete(run: Finished | None, seed: int, smoke: bool) -> bool:
+def _complete(run: Finished | None, script: Script, seed: int, smoke: bool) -> bool:
     """Whether a finished run is the one that would be made now, with no flags of its own."""
     if run is None or (run.config.get("seed"), run.smoke) != (seed, smoke):
         return False
+    if run.config.get("file sha256") != digest(script.path):
+        return False  # edited since
     arguments = run.config.get("arguments", ["?"])
     common = ("--seed=", "--out=", "--smoke")
     plain = all(str(argument).startswith(common) for argument in arguments)
@@ -182,8 +186,8 @@ def _conclude(outcomes: Sequence[Outcome], out: Path, seconds: float) -> None:
         "could not run here": [o for o in outcomes if o.refused],
     }
     counts = ", ".join(f"{len(found)} {kind}" for kind, found in kinds.items() if found)
-    print(f"\n{len(outcomes)} experiments in {seconds:.0f} s: {counts or 'nothing was left to do'}")
     try:
-        print(f"index: {write_index(out)}")
+        index = f"index: {write_index(out)}"
     except InputError as error:
-        print(f"no index: {error}")
+        index = f"no index: {error}"
+    print(f"\n{len(outcomes)} experiments in {seconds:.0f} s: {counts or 'nothing was left to do'}\n{index}")

@@ -88,6 +88,71 @@ def test_a_default_that_changed_is_said(coin, capsys):
     assert "options was {'tosses': 40" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("label", "clock"),
+    [
+        ("p(y=1) by EM from the regression's answers", False),
+        ("the regression’s answers", False),
+        ("largest change by four times the points, nats", False),
+        ("second: mean error / sd", False),
+        ("seen 4 times in 5: mean off by (sd)", False),
+        ("the price of the second memory", False),
+        ("mean of s", False),
+        ("s", False),
+        ("seconds", True),
+        ("median seconds of the first fit", True),
+        ("first fit / s", True),
+        ("by hand, ms", True),
+        ("duration (s)", True),
+        ("CPU ms", True),
+        ("extra MB", True),
+        ("slope of peak memory on rows", True),
+        ("wall clock", True),
+        ("fits faster than the peer's", True),
+    ],
+)
+def test_what_a_clock_measures_is_told_by_its_unit(label, clock):
+    from experiments.report.again import CLOCK
+
+    assert bool(CLOCK.search(label)) == clock
+
+
+def claims_in(folder, *claims):
+    folder.mkdir()
+    keys = ("text", "measured", "known", "relation")
+    (folder / "claims.json").write_text(json.dumps([dict(zip(keys, one, strict=True)) for one in claims]))
+    metrics = {"a fit": {"value": folder.stat().st_ino, "unit": "s of processor time"}}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "differs"),
+    [
+        (("the fit's answers", 0.1, 0.1, "equal"), ("the fit's answers", 0.2, 0.1, "equal"), True),
+        (("a fit, seconds", 1.5, 2.0, "at most"), ("a fit, seconds", 1.7, 2.0, "at most"), False),
+        (("a fit, seconds", 1.5, 2.0, "at most"), ("a fit, seconds", 1.5, 3.0, "at most"), True),
+        (("a fit, seconds", 1.5, 2.0, "at most"), ("a fit, seconds", 1.5, 2.0, "at least"), True),
+        (("a fit, seconds", 1.5, 2.0, "at most"), ("two fits, seconds", 1.5, 2.0, "at most"), True),
+    ],
+)
+def test_what_a_claim_says_is_always_compared(tmp_path, old, new, differs):
+    from experiments.report.again import compare_runs
+
+    claims, metrics = compare_runs(claims_in(tmp_path / "old", old), claims_in(tmp_path / "new", new))
+    assert claims.same != differs
+    assert (metrics.compared, metrics.clocks) == (0, 2)
+
+
+def test_nothing_compared_is_not_the_same(coin, capsys):
+    Path("coin.py").write_text("def main(run):\n    run.metric('all of it', run.seed, unit='s')\n")
+    assert main(["run", "coin.py", "--out", "bare"]) == 0
+    assert main(["run", "--from", "bare/coin"]) == 1
+    out = capsys.readouterr().out
+    assert out.endswith("nothing was compared: the runs hold no numbers but those of a clock\n")
+    assert "the same numbers" not in out
+
+
 def spoil(coin, **changes):
     config = json.loads((coin / "config.json").read_text()) | changes
     (coin / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import main
+from experiments.commands import children
 from experiments.report.gather import gather
+from experiments.report.launch import digest
 from experiments.report.script import scan
 
 GOOD = '''"""Is one one?"""
@@ -99,7 +102,8 @@ def test_the_logs_are_kept(ran):
     out = ran[0] / "out"
     assert "1 of 1 claims met" in (out / "good" / "log.txt").read_text()
     assert "RuntimeError: the coin fell" in (out / "crash.log").read_text()
-    assert [path.name for path in out.glob("*.log")] == ["crash.log"]
+    assert sorted(path.name for path in out.glob("*.log")) == ["crash.log", "needs.log"]
+    assert "COIN_PATH is not set" in (out / "needs.log").read_text()
     assert len(list(out.glob("crash.partial-*"))) == 1
 
 
@@ -129,8 +133,15 @@ def test_resume_leaves_out_what_is_done(ran, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert out.count("is there already") == 2
     assert Path("out/good/config.json").read_bytes() == before
-    config = json.loads(before)
+    (Path("coins") / "bad.py").unlink()
+    (Path("coins") / "good.py").write_text("def main(run):\n    raise SystemExit(7)\n")
+    config = json.loads(before) | {"file sha256": digest(Path("coins/good.py"))}
+    Path("out/good/config.json").write_text(json.dumps(config))
+    assert main(flags) == 0
+    assert capsys.readouterr().out.count("is there already") == 1
     for spoilt in (
+        {"file sha256": json.loads(before)["file sha256"]},  # the script has been edited
+        {"file sha256": None},
         {"seed": 5},
         {"smoke": True},
         {"arguments": ["--seed=0", "--tosses=3"]},
@@ -140,8 +151,6 @@ def test_resume_leaves_out_what_is_done(ran, capsys, monkeypatch):
         Path("out/good/config.json").write_text(
             json.dumps({k: v for k, v in changed.items() if v is not None})
         )
-        (Path("coins") / "bad.py").unlink(missing_ok=True)
-        (Path("coins") / "good.py").write_text("def main(run):\n    raise SystemExit(7)\n")
         assert main(flags) == 1
         assert "exit status 7" in capsys.readouterr().out
 
@@ -176,6 +185,53 @@ def test_an_interrupt_stops_the_children_and_keeps_what_is_done(tmp_path):
     assert left.name == "slow"
     assert left.last == "ppl: interrupted"
     assert not _running(str(tmp_path))
+
+
+def test_none_that_could_run_is_no_success(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("coins").mkdir()
+    Path("coins/needs.py").write_text(NEEDS)
+    assert main(["run", "--all", "coins", "--out", "out"]) == 1
+    assert "1 could not run here" in capsys.readouterr().out
+    assert "COIN_PATH is not set" in Path("out/needs.log").read_text()
+
+
+@pytest.mark.parametrize("number", children.STOPS)
+def test_the_first_signal_interrupts_and_no_other(number):
+    before = {one: signal.getsignal(one) for one in children.STOPS}
+    with children.terminated():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        for one in children.STOPS:
+            signal.raise_signal(one)
+    assert {one: signal.getsignal(one) for one in children.STOPS} == before
+
+
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with children.terminated():
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_signal_leaves_no_child_alive(tmp_path, monkeypatch):
+    monkeypatch.setattr(children, "PATIENCE", 1.0)
+    deaf = [shutil.which("sh"), "-c", "trap '' INT; echo deaf; exec sleep 60"]
+    started = [subprocess.Popen(deaf, stdout=subprocess.PIPE, start_new_session=True) for _ in range(3)]
+    for process in started:
+        assert process.stdout.readline() == b"deaf\n"
+        process.stdout.close()
+    again = "import os, signal, time\nfor n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):\n"
+    again += f"    time.sleep(0.1)\n    os.kill({os.getpid()}, n)\n"
+    began = time.monotonic()
+    with subprocess.Popen([sys.executable, "-c", again]) as signals:
+        children.stop([children.Child(None, tmp_path, process) for process in started])
+        assert signals.wait(10) == 0
+    assert [process.returncode for process in started] == [-signal.SIGKILL] * 3
+    assert 1.0 <= time.monotonic() - began < 3.0  # one second for all of them, not each
 
 
 def _running(word):
