@@ -250,7 +250,7 @@ def claims(
         run.claim(
             f"{name}: p", one.p_value, PASSES, relation="at least", source="a right posterior",
             reason=f"{one.refused or 0} of the {one.fits} fits say that they are not to be trusted, and count "
-            f"here like the others; those that are trusted are judged beside",
+            "here like the others; those that are trusted are judged beside",
         )  # fmt: skip
     for name, one in {**planted, **subtle}.items():
         run.claim(f"{name}: p", one.p_value, FAILS, relation="at most", source="a planted fault")
