@@ -249,7 +249,7 @@ def claims(
     for name, one in {**right, **used}.items():
         run.claim(
             f"{name}: p", one.p_value, PASSES, relation="at least", source="a right posterior",
-            reason=f"{one.refused or 0} of the {one.fits} fits say that they are not to be trusted, and count "
+            reason=f"{one.refused or 0} of the {one.fits} say that they are not to be trusted; they count "
             "here like the others; those that are trusted are judged beside",
         )  # fmt: skip
     for name, one in {**planted, **subtle}.items():
