@@ -26,7 +26,7 @@ from inference.warmup import ACCEPTANCE, Sampler, warm_up
 Report = Callable[[str, int, float], None]
 
 NAME = "hmc"
-ACCEPTANCES = (ACCEPTANCE, 0.95, 0.99)  # tried in turn while trajectories diverge
+ACCEPTANCES = (ACCEPTANCE, 0.99)  # tried in turn while trajectories diverge
 _SHORTEST = 10  # draws per chain in the first round
 WARM_UP = 0.5  # share of the budget that warm-up may take
 _LEAST, _GROWTH = 1.3, 3.0  # factors by which the draws may grow from round to round

@@ -15,8 +15,8 @@ R-hat must stay below 1.01, or what chance allows for the effective draws at han
 
 Divergences are where a trajectory could not enter a region, a neck of a funnel say. If chains at
 stationarity attempt to enter and leave a region of mass m about once in tau transitions, a share m / tau of
-trajectories diverge; so m is about tau times the share. A region of mass .005 that is missed, even 5 standard
-deviations out, moves a mean by less than .03 and a variance by 12 %; that is what is tolerated.
+trajectories diverge; so m is about tau times the share. A region of mass .002 that is missed, even 5 standard
+deviations out, moves a mean by .01 and a standard deviation by 2.5 %; that is what is tolerated.
 
 Source: Margossian et al. (2024), "Nested R-hat", Bayesian Analysis; Vehtari et al. (2021),
 "Rank-normalization, folding, and localization", Bayesian Analysis 16; Betancourt (2017), "A conceptual
@@ -35,7 +35,7 @@ from inference.convergence import Ranks, chunk, chunks, ess_raw, rhat_limit
 from inference.record import Record
 
 _GROUPS = 8  # of chains with like starts
-MISSED = 0.005  # mass that divergences may hide: see above
+MISSED = 0.002  # mass that divergences may hide: see above
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ _STEIN = 1000  # draws that are asked about the gradient ...
 _STEIN_COST = 2**27  # ... or as many as touch so many elements, ...
 _STEIN_LEAST = 400  # ... but not fewer than these, with which errors of 40 % show in one unknown
 _CHAINS = 64  # of each restart
-_BUDGET = 4000  # batched gradients that the chains may take
-_SHORT = 3000  # the same before a flow is tried
+_BUDGET = 6000  # batched gradients that the chains may take
+_SHORT = 4500  # the same before a flow is tried
 _TOTAL = 2**27  # elements per gradient of all chains that are worth it
 
 

@@ -20,6 +20,7 @@ from inference.psis import fit_generalized_pareto
 from inference.weighing import Replicate
 
 _SPREAD, MEAN = 0.35, 0.7  # shapes from which standard deviations, and means, are not to be relied on
+_CARRIED = 0.5  # where chains can take over: from .7 on a tail is lost, but from .5 on it is too short already
 _MOST = 5000  # elements that are looked at
 
 
@@ -65,9 +66,9 @@ def uncarried(density: LogDensity, replicates: Sequence[Replicate]) -> list[str]
     worst = {name: sum(shapes) / len(shapes) for name, shapes in found.items()}
     return [
         f"{name}: too few of the weighted draws carry its standard deviation (Pareto shape {shape:.2f} of "
-        f"weight x squared deviation, above {MEAN}): its tail is cut off."
+        f"weight x squared deviation, above {_CARRIED}): its tail is cut off."
         for name, shape in worst.items()
-        if shape >= MEAN
+        if shape >= _CARRIED
     ]
 
 

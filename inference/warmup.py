@@ -33,7 +33,7 @@ from torch import Tensor
 from inference.hamiltonian import Chains, Metric, Target, Transition, halton, transition
 
 DENSE = 200  # unknowns up to which the metric is a matrix
-ACCEPTANCE = 0.8  # harmonic mean over chains that is aimed at
+ACCEPTANCE = 0.95  # harmonic mean over chains that is aimed at: with .8, chains stay out of curved tails
 _STUCK = 0.05  # least acceptance in the mean, so that one chain of hundreds cannot stop all
 LENGTH = 1.4  # of a trajectory, in standard deviations: see above
 _WINDOW = 12  # transitions of the first window

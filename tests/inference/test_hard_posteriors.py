@@ -17,7 +17,7 @@ MOST_REFUSED = 2
 NATS = 1e-8  # KL of a Gaussian guide to a Gaussian target, in float64
 EVERY_SEED = [pytest.param(seed, marks=() if seed == SEEDS[0] else pytest.mark.slow) for seed in SEEDS]
 # These need a flow or many chains, ten seconds and more of a core each.
-LONG = {"banana", "eight_schools_centred", "funnel", "horseshoe", "logistic_500"}
+LONG = {"eight_schools_centred", "funnel", "horseshoe", "logistic_500"}
 EVERY_NAME = [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in names()]
 
 
