@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
+from inference.edges import Edges
 from inference.isolation import isolated, promote
 
 
@@ -119,8 +120,9 @@ class Call:
         return inspect.signature(self.story.forward if hasattr(self.story, "forward") else self.story)
 
     def __call__(self) -> Any:
-        """Run the story."""
-        return self.story(*self.args, **self.kwargs)
+        """Run the story; outside its support a site has no density."""
+        with Edges():
+            return self.story(*self.args, **self.kwargs)
 
 
 def _first_parameter(program: Any) -> torch.Tensor | None:

@@ -22,7 +22,7 @@ import torch
 from inference.chains import Polished
 from inference.convergence import rank_normalized_rhat, rhat_limit
 from inference.psis import khat_threshold
-from inference.weighing import ERRORS, FRACTION, Replicate
+from inference.weighing import ERRORS, FRACTION, Replicate, nowhere
 
 _RESTART_ERRORS = 4.0  # standard errors by which two restarts' log evidence may differ
 
@@ -188,9 +188,10 @@ def verdict(
         rhat = float(torch.nan_to_num(rank_normalized_rhat(stacked), nan=math.inf).max())
     draws, size = replicates[0].z.shape
     limit = rhat_limit(2 * len(replicates), draws // 2, size)
-    reasons = [*flaws, *reasons, *_weight_reasons(replicates)]
-    reasons += _restart_reasons(replicates, rhat, limit) if compared else []
-    if not all(converged):
+    hopeless = nowhere(replicates)
+    reasons = [*flaws, *reasons, *([_NOWHERE] if hopeless else _weight_reasons(replicates))]
+    reasons += _restart_reasons(replicates, rhat, limit) if compared and not hopeless else []
+    if not all(converged) and not hopeless:
         count = sum(not c for c in converged)
         reasons.append(
             f"{count} of {len(converged)} restarts stopped before convergence. Raise `steps`, or rescale "
@@ -276,6 +277,14 @@ def _weight_reasons(replicates: Sequence[Replicate]) -> list[str]:
             "repeats. Ask for fewer `draws`."
         )
     return reasons
+
+
+_NOWHERE = (
+    "The story has no density at any draw of the guide: an edge that depends on unknowns cuts all of it off "
+    "(a uniform whose end is unknown, an exponential that starts at an unknown time). Give the unknown a "
+    "support that ends at the data: end = largest + pyro.sample('beyond', ...), with `largest` an argument "
+    "of the story."
+)
 
 
 def missed_mode(share: float) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.ops.provenance import detach_provenance, get_provenance
 from torch import Tensor
 
 
@@ -101,7 +102,8 @@ def fit_to_site(
     Args:
         name: of the site.
         evidence: as :func:`as_evidence` made it.
-        fn: the site's distribution, plates included.
+        fn: the site's distribution, plates included. Where its parameters are marked, an edge that depends
+            on other sites rules nothing out.
         sample: a value of the site, for its shape and dtype, and to stand in for missing elements.
 
     Raises:
@@ -117,7 +119,10 @@ def fit_to_site(
         )
     filled = value if seen is None else torch.where(seen, value.to(torch.float64), sample.double())
     inside = fn.support.check(filled.double() if sample.is_floating_point() else filled)
-    if not bool(inside.all()):
+    # A discrete support is taken as it is: a binomial's bound carries the marks of its probabilities.
+    movable = bool(get_provenance(inside)) and not fn.support.is_discrete
+    inside = detach_provenance(inside)
+    if not movable and not bool(inside.all()):
         bad = filled.reshape(inside.shape + filled.shape[inside.dim() :])[~inside]
         raise ValueError(
             f"{argument}[{name!r}]: expected values in the support of {_describe(fn)}, got "

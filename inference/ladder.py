@@ -30,7 +30,7 @@ from inference.problems import Replicates, draws_of
 from inference.resampling import resample
 from inference.stein import departures, subset
 from inference.tails import uncarried
-from inference.weighing import EASY, POOL, Replicate, weigh
+from inference.weighing import EASY, POOL, Replicate, nowhere, weigh
 
 _PER_UNKNOWN = 10  # draws that a covariance needs, for each unknown
 _DENSE = 300  # unknowns up to which a dense covariance is fitted unasked; a step takes their number cubed
@@ -143,6 +143,8 @@ class Climber:
 
     def _further(self, found: Climbed, gaussians: Gaussian) -> Climbed:
         """Chains where weights do not pass; a flow where chains do not, and chains in its space."""
+        if nowhere(found.replicates):
+            return found
         flowing = self._may_flow()
         moved = self._polished(found, gaussians, _SHORT if flowing else _BUDGET)
         if moved.passed or not flowing:
@@ -190,9 +192,11 @@ class Climber:
             return found
         guide = found.guides[found.best]
         guide = guide if isinstance(guide, Flow) else gaussians[found.best]
-        start = torch.stack(
-            [guide.standardized(_starts(r, g)) for r, g in zip(found.replicates, self.own, strict=True)]
-        )
+        begin = torch.stack([_starts(r, g) for r, g in zip(found.replicates, self.own, strict=True)])
+        there = torch.isfinite(density.log_prob(begin.flatten(0, 1))).unflatten(0, begin.shape[:2])
+        if not bool(there.any(1).all()):  # some restart has nowhere to begin
+            return found
+        start = torch.stack([guide.standardized(z) for z in begin])
         polished = polish(
             guide.pulled_back(density.value_and_grad), start, self.draws, self.shared, self.report, budget
         )

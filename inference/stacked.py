@@ -295,7 +295,12 @@ def _checked(
     other = call is not structure.call
     if any(_bounded(sites[n].fn) and (other or sites[n].parents & set(like)) for n in like):
         return inspect_rows(call, evidence, argument)[1]
-    return {n: fit_to_site(n, evidence[n], sites[n].fn, sites[n].value, argument) for n in like}
+    try:
+        return {n: fit_to_site(n, evidence[n], sites[n].fn, sites[n].value, argument) for n in like}
+    except ValueError:
+        if any(_bounded(sites[n].fn) and sites[n].parents for n in like):  # bounds of one run only, perhaps
+            return inspect_rows(call, evidence, argument)[1]
+        raise
 
 
 def _bounded(fn: Any) -> bool:

@@ -156,7 +156,7 @@ class _Prototype(Messenger):
             return
         sample = _sample(fn)
         if name in self.evidence:
-            checked = fit_to_site(name, self.evidence[name], unmarked(fn), sample, self.argument)
+            checked = fit_to_site(name, self.evidence[name], fn, sample, self.argument)
             self.checked[name] = checked
             sample = checked.value
         msg["value"], msg["done"] = sample, True

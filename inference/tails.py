@@ -20,7 +20,7 @@ from inference.psis import fit_generalized_pareto
 from inference.weighing import Replicate
 
 _SPREAD, MEAN = 0.35, 0.7  # shapes from which standard deviations, and means, are not to be relied on
-_CARRIED = 0.5  # where chains can take over: from .7 on a tail is lost, but from .5 on it is too short already
+_CARRIED = 0.5  # where chains can take over: from .7 on a tail is lost, from .5 on it is too short
 _MOST = 5000  # elements that are looked at
 
 

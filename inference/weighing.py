@@ -89,6 +89,11 @@ class Replicate:
         )
 
 
+def nowhere(replicates: Sequence[Replicate]) -> bool:
+    """Whether no restart has a draw at which the story has a density."""
+    return all(r.log_evidence == -math.inf for r in replicates)
+
+
 @dataclass
 class Pool:
     """Draws of all problems with their log densities: (problems, draws, size) and (problems, draws)."""
