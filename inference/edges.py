@@ -48,8 +48,15 @@ def edged(fn: Any) -> Any:
         base = edged(fn.base_dist)
         if base is fn.base_dist:
             return fn
-        changed = copy.copy(fn)
+        changed: Any = copy.copy(fn)
         changed.base_dist = base
+        return changed
+    if isinstance(fn, torch.distributions.MixtureSameFamily):
+        base = edged(fn.component_distribution)
+        if base is fn.component_distribution:
+            return fn
+        changed = copy.copy(fn)
+        changed._component_distribution = base
         return changed
     if not _open(fn):
         return fn
@@ -108,7 +115,10 @@ def _boundless(fn: Any) -> bool:
         fn = fn.base_dist
     if type(fn) in _PUSHED:
         return _boundless(fn.base_dist)
-    support = fn.support
+    try:
+        support = fn.support
+    except NotImplementedError:  # a user's own, which does not say
+        return True
     while isinstance(support, constraints.independent):
         support = support.base_constraint
     return support is constraints.real

@@ -38,6 +38,7 @@ _STEIN = 1000  # draws that are asked about the gradient ...
 _STEIN_COST = 2**27  # ... or as many as touch so many elements, ...
 _STEIN_LEAST = 400  # ... but not fewer than these, with which errors of 40 % show in one unknown
 _CHAINS = 64  # of each restart
+_OVERLAP = 256  # draws that tell how far the components of a mixture overlap
 _BUDGET = 6000  # batched gradients that the chains may take
 _SHORT = 4500  # the same before a flow is tried
 _TOTAL = 2**27  # elements per gradient of all chains that are worth it
@@ -117,7 +118,7 @@ class Climber:
         ends = climbs(problems, self.own, prior=self._from_prior())
         fitted = rung.fit(problems, ends, self.own, self.report, self.steps)
         mixture = Mixture.single(fitted.guide, fitted.exact)
-        if rung is full_rank:
+        if rung is full_rank and guide != full_rank.NAME:  # by its name it is one Gaussian, as its name says
             mixture = mixed(problems, fitted, ends, self.own, self.report, replicates=True)
         guides = [mixture.component(p) for p in range(problems.count)]
         found = self._weighed(
@@ -266,8 +267,29 @@ def _around(z: Tensor) -> Mixture:
 
 
 def mixture_elbos(elbo: Tensor, mixture: Mixture) -> Tensor:
-    """Of one Gaussian, its own; of several far apart, each has its share of the mixture."""
-    return elbo - mixture.log_weight[:, 0]
+    """Of mixtures of Gaussians (problems,) in nats, weighted as their own ELBOs weigh them.
+
+    Far apart, each has its share: log-sum-exp. As far as they overlap, they give the same mass twice; that is
+    taken off: the mean of log q(z) - log w_k q_k(z) over draws z of every component k.
+
+    Args:
+        elbo: (problems,) of the first components.
+        mixture: whose log weights are the components' ELBOs, normalized.
+    """
+    apart = elbo - mixture.log_weight[:, 0]
+    components = mixture.log_weight.shape[1]
+    if components == 1:
+        return apart
+    gaussians = replace(mixture, tails=torch.zeros_like(mixture.tails))
+    weight = mixture.log_weight.exp()
+    noise = torch.Generator().manual_seed(0)
+    e = torch.randn(_OVERLAP, mixture.size, generator=noise, dtype=torch.float64)
+    for k in range(components):
+        own = mixture.parts[:, k]
+        z = own.scaled(e.expand(mixture.count, -1, -1))
+        twice = gaussians.log_prob(z) - own.log_prob(z) - mixture.log_weight[:, k, None]
+        apart = apart - torch.where(weight[:, k] > 0, weight[:, k] * twice.mean(1), 0.0)
+    return apart
 
 
 def named(guide: str, density: LogDensity) -> ModuleType:

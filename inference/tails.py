@@ -75,13 +75,21 @@ def uncarried(density: LogDensity, replicates: Sequence[Replicate]) -> list[str]
 def _shape(ordered: Tensor) -> Tensor:
     """Pareto shape of the upper tail of every row of ascending values."""
     draws = ordered.shape[1]
-    count = math.ceil(min(draws / 5, 3 * math.sqrt(draws)))
+    count = _in_tail(draws)
     excess = (ordered[:, -count:] - ordered[:, -count - 1, None]).clamp(min=0)
     return fit_generalized_pareto(excess)[0].nan_to_num(-math.inf)
 
 
+def _in_tail(draws: int) -> int:
+    """How many of the largest draws the shape is fitted to."""
+    return math.ceil(min(draws / 5, 3 * math.sqrt(draws)))
+
+
 def heavy(values: Mapping[str, Tensor]) -> list[str]:
-    """Notes about sites (restart, draw, *shape) with heavy-tailed elements.
+    """Notes about sites (restart, draw, *shape) with elements whose tails are, or may be, too heavy.
+
+    A shape k errs by about (1 + k) / sqrt(draws in the tail) (Hosking and Wallis 1987); one such error below
+    the limit is not taken for light.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)
@@ -97,11 +105,12 @@ def heavy(values: Mapping[str, Tensor]) -> list[str]:
         flat = flat.reshape(len(flat), -1)[:, :_MOST]
         shape = tail_shape(flat)
         worst = float(shape.max()) if shape.numel() else -math.inf
-        if worst < _SPREAD:
+        error = (1 + worst) / math.sqrt(_in_tail(len(flat)))
+        if not worst + error >= _SPREAD:
             continue
         lost = "mean and standard deviation are" if worst >= MEAN else "standard deviation is"
         notes.append(
-            f"{name}: its tails are so heavy (Pareto shape {worst:.2f}) that the {lost} not to be relied on; "
-            f"there may be none. Report quantiles."
+            f"{name}: its tails are so heavy (Pareto shape {worst:.2f} +- {error:.2f}) that the {lost} not "
+            f"to be relied on; there may be none. Report quantiles."
         )
     return notes

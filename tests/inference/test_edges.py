@@ -104,3 +104,13 @@ def test_only_distributions_without_an_edge_are_copied():
         assert torch.isfinite(edged(masked).log_prob(values)) and bool(inside(masked, values))
         torch.testing.assert_close(edged(gamma).log_prob(values)[:2], gamma.log_prob(values)[:2])
         assert edged(gamma).log_prob(values)[2] == -math.inf
+
+
+def test_components_of_a_mixture_end_where_they_do():
+    start = torch.tensor([0.0, 2.0])
+    parts = dist.TransformedDistribution(dist.Exponential(torch.ones(2)), SHIFT(start, 1.0))
+    mixture = dist.MixtureSameFamily(dist.Categorical(torch.tensor([0.5, 0.5])), parts)
+    with pyro.validation_enabled(False):
+        found = edged(mixture).log_prob(torch.tensor([-1.0, 1.0, 3.0])).exp()
+    true = torch.tensor([0.0, 0.5 * math.exp(-1.0), 0.5 * (math.exp(-3.0) + math.exp(-1.0))])
+    torch.testing.assert_close(found, true)
