@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -61,11 +62,11 @@ def the_picture(data: Tensor, ink: Tensor, history: Sequence[tuple[str, int, flo
 
 
 def loss_curve(axes: Any, history: Sequence[tuple[str, int, float]]) -> None:
-    """Negative ELBO against the step (from 1), one line per restart, one colour per guide."""
+    """Negative ELBO against the step (from 1), a line per restart, a colour per guide that has an ELBO."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     colours: dict[str, str] = {}
-    for rung, line in _restarts(history):
+    for rung, line in _restarts([row for row in history if math.isfinite(row[2])]):
         steps, elbos = np.array([row[1] for row in line]), np.array([row[2] for row in line])
         label = None if rung in colours else rung.replace("_", " ")
         colour = colours.setdefault(rung, PALETTE[len(colours) % len(PALETTE)])

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from experiments._posteriordb_measures import Entry, Timed
+from experiments._posteriordb_measures import WARNED, Entry, Timed
 from experiments.compare.chain_moments import MEAN, STDDEV
 from experiments.report.style import PALETTE
 
@@ -15,7 +15,7 @@ MARKERS = "osD^vP"
 
 
 def errors(entries: Sequence[Entry]) -> Any:
-    """Largest errors of every posterior against the tolerances, coloured by rung."""
+    """Largest errors of every posterior against the tolerances, coloured by rung, marked by verdict."""
     import matplotlib.pyplot as plt
 
     order = sorted(entries, key=lambda one: max(one.found.mean / MEAN, one.found.stddev / STDDEV))
@@ -34,12 +34,15 @@ def errors(entries: Sequence[Entry]) -> Any:
         axis.axvline(limit * unit, color=PALETTE[1], linewidth=1)
         for place, (one, value) in enumerate(zip(order, values, strict=True)):
             marker, colour = ("o", colours[one.rung]) if one.trusted else ("X", "black")
-            axis.scatter(value, place, s=42, zorder=3, linewidth=0, marker=marker, color=colour)
+            inside = "white" if one.verdict == WARNED else colour
+            axis.scatter(value, place, s=42, zorder=3, marker=marker, facecolor=inside, edgecolor=colour)
         axis.set(xscale="log", xlim=(lowest, highest), xlabel=label)
         _plain(axis)
     axes[0].set_yticks(range(len(order)), [one.name for one in order], fontsize=8)
     axes[0].set_ylim(-0.7, len(order) - 0.3)
     handles = [_handle("o", colours[rung], rung) for rung in rungs]
+    if any(one.verdict == WARNED for one in order):
+        handles.append(_handle("o", "black", "warned of in words", markerfacecolor="white"))
     if not all(one.trusted for one in order):
         handles.append(_handle("X", "black", "refused"))
     figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)))
@@ -75,10 +78,10 @@ def times(timings: Sequence[Timed]) -> Any:
     return figure
 
 
-def _handle(marker: str, colour: str, label: str) -> Any:
+def _handle(marker: str, colour: str, label: str, **looks: Any) -> Any:
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], marker=marker, linestyle="", color=colour, label=label)
+    return Line2D([], [], marker=marker, linestyle="", color=colour, label=label, **looks)
 
 
 def _plain(axis: Any) -> None:

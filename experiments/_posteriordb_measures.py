@@ -17,6 +17,7 @@ from experiments.peers.timing import TimedFit
 from experiments.truth import posteriordb
 
 CHAINS = 10  # of the reference
+WARNED = "warned"  # beyond a tolerance, and the certificate names what is not to be relied on
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,7 @@ def _verdict(trusted: bool, found: Agreement, warned: bool) -> str:
         return "refused"
     if found.within:
         return "right"
-    return "warned" if warned else "WRONG"
+    return WARNED if warned else "WRONG"
 
 
 def _seconds(one: Timed, k: int) -> str:

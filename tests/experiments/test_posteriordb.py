@@ -3,12 +3,15 @@
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
 from experiments import posteriordb
+from experiments._posteriordb_figures import errors
 from experiments._posteriordb_measures import Entry, Timed, all_but_warned, beside, markdown
 from experiments.cli import main
 from experiments.compare.chain_moments import Agreement
@@ -32,6 +35,16 @@ def timed(library, name, seconds, errors=(GOOD, GOOD), trusted=(True, True), **n
 
 def claims(run):
     return {claim.text: (claim.measured, claim.known, claim.met) for claim in run.claims}
+
+
+def test_the_figure_marks_what_is_warned_of_and_what_is_refused():
+    warned = replace(entry("a", NOISY, True), warned=(True, True))
+    figure = errors([warned, entry("b", GOOD, True), entry("c", BAD, False)])
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said[1:] == ["warned of in words", "refused"]
+    order = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    inside = [to_hex(one.get_facecolor()[0]) for one in figure.axes[0].collections]
+    assert inside[order.index("a")] == "#ffffff" != inside[order.index("b")]
 
 
 def test_verdicts():
