@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -62,11 +61,11 @@ def the_picture(data: Tensor, ink: Tensor, history: Sequence[tuple[str, int, flo
 
 
 def loss_curve(axes: Any, history: Sequence[tuple[str, int, float]]) -> None:
-    """Negative ELBO against the step (from 1), a line per restart, a colour per guide that has an ELBO."""
+    """Negative ELBO against the step (from 1), one line per restart, one colour per guide."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     colours: dict[str, str] = {}
-    for rung, line in _restarts([row for row in history if math.isfinite(row[2])]):
+    for rung, line in _restarts(history):
         steps, elbos = np.array([row[1] for row in line]), np.array([row[2] for row in line])
         label = None if rung in colours else rung.replace("_", " ")
         colour = colours.setdefault(rung, PALETTE[len(colours) % len(PALETTE)])

@@ -20,10 +20,9 @@ from torch import Tensor
 
 from inference.hamiltonian import Chains, Metric, Target
 from inference.judging import Judgement, judge, outlook
+from inference.progress import Report
 from inference.record import Record
 from inference.warmup import ACCEPTANCE, Sampler, warm_up
-
-Report = Callable[[str, int, float], None]
 
 NAME = "hmc"
 ACCEPTANCES = (ACCEPTANCE, 0.99)  # tried in turn while trajectories diverge
@@ -94,7 +93,7 @@ def polish(
             the guide is poor.
         draws: per restart.
         generator: of all random numbers.
-        report: called with ("hmc", gradient calls so far, mean log density of the chains in nats).
+        report: called with ("hmc", gradient calls so far, None): chains have no ELBO.
         budget: batched gradient calls after which the chains are given up; the last trajectories end.
         judged: (rows, n, size) -> (rows, n, quantities), n draws of each row: what convergence is judged by,
             beside the log density; needed where restarts have coordinates of their own. By default the
@@ -203,7 +202,7 @@ def _rounds(
     while True:
         over = record.fill(sampler, target, goal.budget)
         if report is not None:
-            report(NAME, sampler.gradient_calls, float(sampler.chains.log_p.mean()))
+            report(NAME, sampler.gradient_calls, None)
         if forecast and not over:
             target, forecast = goal.next(record, outlook(record, measure), 1.0), False
             if target > record.seen:

@@ -22,11 +22,11 @@ from inference.guides.flow import Flow
 from inference.guides.gaussian import Gaussian
 from inference.guides.lbfgs import Climb
 from inference.guides.mixture import Mixture
-from inference.guides.natural import Report
 from inference.guides.start import FROM_PRIOR, climbs
 from inference.modes import missed_mass, mixed
-from inference.prior_starts import prior_starts
+from inference.prior_starts import many_prior_starts, prior_starts
 from inference.problems import Replicates, draws_of
+from inference.progress import Report
 from inference.resampling import resample
 from inference.stein import departures, subset
 from inference.tails import uncarried
@@ -115,7 +115,7 @@ class Climber:
     def climb(self, guide: str) -> Climbed:
         """Fit all restarts: up to the named rung, or with "auto" until weights or chains pass."""
         rung, problems = named(guide, self.density), self.problems
-        ends = climbs(problems, self.own, prior=self._from_prior())
+        ends = climbs(problems, self.own, prior=self._from_prior(), rescue=self._rescue)
         fitted = rung.fit(problems, ends, self.own, self.report, self.steps)
         mixture = Mixture.single(fitted.guide, fitted.exact)
         if rung is full_rank and guide != full_rank.NAME:  # by its name it is one Gaussian, as its name says
@@ -141,6 +141,10 @@ class Climber:
         seed = int(torch.randint(2**31, (), generator=self.shared))
         points = prior_starts(self.density, each * len(self.own), seed) if each else None
         return None if points is None else points.nan_to_num(0.0).reshape(len(self.own), each, -1)
+
+    def _rescue(self, restart: int) -> Tensor | None:
+        """Many draws from the prior, for a restart that has no start."""
+        return many_prior_starts(self.density, self.own[restart])
 
     def _further(self, found: Climbed, gaussians: Gaussian) -> Climbed:
         """Chains where weights do not pass; a flow where chains do not, and chains in its space."""

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from inference.approach import approach
-from inference.chains import ACCEPTANCES, NAME, UNSETTLED, WARM_UP, Report, begin
+from inference.chains import ACCEPTANCES, NAME, UNSETTLED, WARM_UP, begin
 from inference.convergence import RHAT, ess_bulk, ess_tail, rank_normalized_rhat
 from inference.hamiltonian import Target
 from inference.judging import diverged
+from inference.progress import Report
 from inference.record import Record
 from inference.warmup import Sampler, warm_up
 
@@ -89,7 +90,7 @@ def run(
         chains: at least 4.
         budget: batched gradient calls.
         measure: (rows, size) -> name -> (rows, elements): what is judged beside the unknowns themselves.
-        report: called with ("hmc", gradient calls so far, mean log density of the chains in nats).
+        report: called with ("hmc", gradient calls so far, None): chains have no ELBO.
         given: (chains // 2, size) starts of every second chain, as in :func:`~inference.approach.approach`.
     """
     start, calls = approach(target, chains, size, generator, given)
@@ -116,7 +117,7 @@ def _rounds(
     while True:
         over = record.fill(sampler, count, budget)
         if report is not None:
-            report(NAME, sampler.gradient_calls, float(sampler.chains.log_p.mean()))
+            report(NAME, sampler.gradient_calls, None)
         look = _look(record, draws, measure)
         if not look.reasons or look.diverging:
             return look

@@ -21,12 +21,14 @@ from inference.certificate import Certificate, verdict
 from inference.fitted import Fit
 from inference.guides import full_rank
 from inference.guides.gaussian import Gaussian
+from inference.guides.lbfgs import Climb
 from inference.guides.mixture import Mixture
-from inference.guides.start import climbs
+from inference.guides.start import NoStartError, climbs
 from inference.isolation import one_thread
 from inference.ladder import mixture_elbos
 from inference.modes import mixed
 from inference.posterior import Posterior
+from inference.prior_starts import many_prior_starts
 from inference.progress import Progress
 from inference.seeds import mix
 from inference.stacked import Stacked, stack
@@ -38,6 +40,7 @@ from inference.workers import run_each, workers
 _BATCH = 128  # data sets that are moved together, by one worker
 _STARTS = 2  # of each: there are many data sets to try others in
 _EASY = 0.5  # k-hat up to which proposals are left as they are: the weights' variance is finite
+_NAMED = 5  # data sets in a message, at most
 _CHECKED = 250  # draws of each that Stein's identity is asked about
 _AHEAD = 9 / 8  # pools of that many times twice the draws can mostly be resampled as they are
 
@@ -115,7 +118,8 @@ def fit_many(
 
     Raises:
         ValueError: naming the data set and the site, what was expected and what came; for a story that
-            cannot be traced, or with more unknowns than a dense covariance holds.
+            cannot be traced, or with more unknowns than a dense covariance holds; where data sets have no
+            finite log density at any start.
 
     Example:
         >>> import pyro, torch
@@ -190,6 +194,11 @@ class Part:
         self.gradient_calls += 1
         return self.stacked.value_and_grad(z, self._rows(which))
 
+    def rescue(self, problem: int) -> Tensor | None:
+        """Many draws from the prior of a data set that has no start."""
+        density = self.stacked.density(int(self.rows[problem]))
+        return many_prior_starts(density, self.generators[problem])
+
 
 @dataclass(frozen=True)
 class _Fitted:
@@ -205,7 +214,7 @@ class _Fitted:
 def _fitted(part: Part, draws: int) -> _Fitted:
     """Fit, weigh and check one batch of data sets."""
     began, generators = time.perf_counter(), part.generators
-    ends = climbs(part, generators, _STARTS)
+    ends = _climbed(part)
     found = full_rank.fit(part, ends, generators, _quiet)
     mixture = mixed(part, found, ends, generators, _quiet, replicates=False)
     least = max(POOL // 2, math.ceil(_AHEAD * draws) * 2)
@@ -222,7 +231,17 @@ def _fitted(part: Part, draws: int) -> _Fitted:
     return _Fitted(z, log_p, log_q, mixture, certificates)
 
 
-def _quiet(rung: str, step: int, elbo: float) -> None:
+def _climbed(part: Part) -> Climb:
+    """Climb from starts of every data set; name those that have none."""
+    try:
+        return climbs(part, part.generators, _STARTS, rescue=part.rescue)
+    except NoStartError as error:
+        rows = part.rows[error.problems].tolist()
+        names = ", ".join(f"data[{row}]" for row in rows[:_NAMED]) + (", ..." if len(rows) > _NAMED else "")
+        raise NoStartError(f"{names}: {error} Or leave these data sets out.", rows) from None
+
+
+def _quiet(rung: str, step: int, elbo: float | None) -> None:
     """Report nothing: the ELBO of one of many data sets says little."""
 
 

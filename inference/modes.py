@@ -19,9 +19,10 @@ from inference.guides import full_rank
 from inference.guides.gaussian import Gaussian
 from inference.guides.lbfgs import Climb
 from inference.guides.mixture import Mixture
-from inference.guides.natural import Fitted, Report
+from inference.guides.natural import Fitted
 from inference.guides.start import laplace
 from inference.problems import Problems
+from inference.progress import Report
 
 COVERED = math.log(100.0)  # a point is covered if the guide gives it a hundredth of its density
 MISSED = 0.01  # share of the posterior's mass in a missed mode that is not tolerated

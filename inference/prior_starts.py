@@ -13,6 +13,8 @@ from inference.bijections import bijection
 from inference.density import LogDensity
 from inference.handlers import Slot
 
+_MANY = 200
+
 
 def prior_starts(density: LogDensity, count: int, seed: int) -> Tensor | None:
     """Draw unknowns from the prior.
@@ -44,6 +46,21 @@ def prior_starts(density: LogDensity, count: int, seed: int) -> Tensor | None:
             for name, slot in density.slots.items():
                 row[slot.start : slot.stop] = _unconstrained(run.nodes[name], slot)
     return torch.stack(rows)
+
+
+def many_prior_starts(density: LogDensity, generator: torch.Generator) -> Tensor | None:
+    """Many starts from the prior, for a fit that has none elsewhere; missing elements start at 0.
+
+    Args:
+        density: as in :func:`prior_starts`.
+        generator: that of the restart concerned.
+
+    Returns:
+        (draws, size); ``None`` where a prior is improper.
+    """
+    seed = int(torch.randint(2**31, (), generator=generator))
+    points = prior_starts(density, _MANY, seed)
+    return None if points is None else points.nan_to_num(0.0)
 
 
 def _unconstrained(node: Any, slot: Slot) -> Tensor:

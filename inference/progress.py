@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
+
+Report = Callable[[str, int, float | None], None]  # rung, step, ELBO in nats; None where there is none
 
 _DELAY = 1.0  # seconds before a bar appears
 _MEMORY = 0.8  # of the ELBO that the bar shows, by reports
@@ -45,8 +48,12 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def step(self, rung: str, step: int, elbo: float) -> None:
-        """Record one accepted step."""
+    def step(self, rung: str, step: int, elbo: float | None) -> None:
+        """Record one accepted step; where there is no ELBO, only show that work goes on."""
+        if elbo is None:
+            if self._bar is not None:
+                self._bar.set_postfix_str(f"{rung}, {step} gradient calls")
+            return
         fresh = self._smooth is None or self.history[-1][1] >= step  # a restart begins
         self._smooth = elbo if fresh else _MEMORY * float(self._smooth or 0.0) + (1 - _MEMORY) * elbo
         self.history.append((rung, step, elbo))

@@ -20,11 +20,13 @@ from inference.evidence import Evidence, as_evidence, fit_to_site
 from inference.failures import apart
 from inference.isolation import isolated
 from inference.points import Bound, Points, leaves
+from inference.prior_starts import many_prior_starts
 from inference.structure import Structure, inspect_rows
 
 _MEMORY = 2**17  # elements of the largest intermediate per call: 1 MiB, part of a core's cache
 _TOGETHER = 32  # data sets that share a call at least: of many draws, a part is taken at a time
 _KEPT = 64  # groups of data sets whose inputs are kept ready
+_COMPARED = 3  # points of each data set that is evaluated alone and in the batch
 _AGREEMENT = 1e-8  # of the batched density with those of single data sets, relative
 
 
@@ -203,18 +205,33 @@ class Stacked:
         """Whether the batched density agrees with those of the first and the last data set, alone."""
         chosen = sorted({0, self.count - 1})
         with isolated(2):
-            z = torch.rand(len(chosen), 3, self.size) * 2 - 1
+            z = torch.rand(len(chosen), _COMPARED, self.size) * 2 - 1
+        z = torch.stack([_where_finite(self.density(p), some) for p, some in zip(chosen, z, strict=True)])
         try:
             value, grad = self._call(self._bound(torch.tensor(chosen)), "gradient", z)
         except (RuntimeError, ValueError, TypeError):
             return False
         for i, index in enumerate(chosen):
             other, slope = self.density(index).value_and_grad(z[i])
+            seen = torch.isfinite(other)
+            if not bool(seen.any()):  # nothing to compare
+                return False
             for mine, theirs in ((value[i], other), (grad[i], slope)):
-                scale = _AGREEMENT * (1 + theirs.abs().max())
-                if not torch.allclose(mine, theirs, rtol=0.0, atol=float(scale), equal_nan=True):
+                scale = _AGREEMENT * (1 + theirs[seen].nan_to_num().abs().max())
+                if not torch.allclose(mine[seen], theirs[seen], rtol=0.0, atol=float(scale), equal_nan=True):
                     return False
         return True
+
+
+def _where_finite(density: LogDensity, z: Tensor) -> Tensor:
+    """The points; as many from the prior where the density is finite, if it is finite at none of them."""
+    if bool(torch.isfinite(density.log_prob(z)).any()):
+        return z
+    more = many_prior_starts(density, torch.Generator().manual_seed(2))
+    if more is None:
+        return z
+    more = more[torch.isfinite(density.log_prob(more))][: len(z)]
+    return torch.cat([more, z[len(more) :]])
 
 
 def _stacked_inputs(

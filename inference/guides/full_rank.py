@@ -7,9 +7,10 @@ from torch import Tensor
 
 from inference.guides.gaussian import Gaussian, standard_draws
 from inference.guides.lbfgs import Climb
-from inference.guides.natural import Fitted, Report, ascend
+from inference.guides.natural import Fitted, ascend
 from inference.guides.start import best_start
 from inference.problems import Problems, draws_of
+from inference.progress import Report
 
 NAME = "full_rank"
 LARGEST = 1000  # unknowns; the batch needs two draws for each, and a dense covariance

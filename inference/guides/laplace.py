@@ -6,9 +6,10 @@ import torch
 
 from inference.guides.gaussian import standard_draws
 from inference.guides.lbfgs import Climb, climb
-from inference.guides.natural import Fitted, Report
+from inference.guides.natural import Fitted
 from inference.guides.start import elbos, laplace
 from inference.problems import Problems
+from inference.progress import Report
 
 NAME = "laplace"
 _CALLS, _GAIN = 300, 1e-10  # the mode itself is wanted here

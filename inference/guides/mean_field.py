@@ -11,9 +11,10 @@ import torch
 
 from inference.guides.gaussian import Gaussian, standard_draws
 from inference.guides.lbfgs import Climb
-from inference.guides.natural import Fitted, Report, ascend
+from inference.guides.natural import Fitted, ascend
 from inference.guides.start import elbos
 from inference.problems import Problems
+from inference.progress import Report
 
 NAME = "mean_field"
 _DRAWS = 64

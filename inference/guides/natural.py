@@ -12,7 +12,6 @@ itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,8 +20,7 @@ from torch import Tensor
 from inference.guides.gaussian import Gaussian
 from inference.guides.start import spectral_factor
 from inference.problems import Problems
-
-Report = Callable[[str, int, float], None]
+from inference.progress import Report
 
 _CLIP = (0.05, 20.0)  # curvature relative to the present one, per step
 _STOP = 1e-3  # nats of symmetrized KL between successive guides, per squared step size

@@ -7,6 +7,8 @@ much wider or narrower than the curvature there says (Zhang, Carpenter, Gelman a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,22 @@ _ELBO_DRAWS = 32
 _FLAT = 1e-10  # curvature, relative to the largest, that counts as none
 
 
+Rescue = Callable[[int], Tensor | None]
+
+
+class NoStartError(ValueError):
+    """No point of finite density was found for some problems.
+
+    Args:
+        message: what was tried, and what to try.
+        problems: indices of those concerned.
+    """
+
+    def __init__(self, message: str, problems: list[int]) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+
 def overdispersed(problems: Problems, starts: int, generators: list[torch.Generator]) -> Tensor:
     """Draw starting points with a finite density and gradient, uniform in boxes of several widths.
 
@@ -36,8 +54,46 @@ def overdispersed(problems: Problems, starts: int, generators: list[torch.Genera
         (problems, starts, size).
 
     Raises:
-        ValueError: if a problem has none; it names what was tried.
+        NoStartError: if a problem has none; it names what was tried.
     """
+    return _stood_in(*_boxed(problems, starts, generators))
+
+
+def climbs(
+    problems: Problems,
+    generators: list[torch.Generator],
+    starts: int = STARTS,
+    prior: Tensor | None = None,
+    rescue: Rescue | None = None,
+) -> Climb:
+    """Climb from several starts of every problem: overdispersed ones, and those given.
+
+    Args:
+        problems: the targets.
+        generators: one for each problem.
+        starts: overdispersed ones, for each problem.
+        prior: (problems, more starts, size) from the prior, which knows how far away modes may lie; those
+            at which the density or its gradient are not finite are left out.
+        rescue: given the index of a problem that has no start so far, many draws (draws, size) from its
+            prior; ``None`` where there is no prior to draw from.
+
+    Raises:
+        NoStartError: if a problem has no start after all.
+    """
+    points, useful = _boxed(problems, draws_of(problems, starts, 2), generators)
+    if prior is not None:
+        points, useful = torch.cat([points, prior], 1), torch.cat([useful, _useful(problems, prior)], 1)
+    for p in (~useful.any(1)).nonzero()[:, 0]:
+        more = rescue(int(p)) if rescue is not None else None
+        if more is None:
+            continue
+        more = more[_useful(problems, more[None], p[None])[0]][: points.shape[1]]
+        points[p, : len(more)], useful[p, : len(more)] = more, True
+    return climb(problems, _stood_in(points, useful))
+
+
+def _boxed(problems: Problems, starts: int, generators: list[torch.Generator]) -> tuple[Tensor, Tensor]:
+    """Points (problems, starts, size), and which of them (problems, starts) can be used."""
     points = torch.zeros(problems.count, starts, problems.size, dtype=torch.float64)
     missing = torch.ones(problems.count, starts, dtype=torch.bool)
     farther = torch.tensor([_FARTHER[i % len(_FARTHER)] for i in range(starts)], dtype=torch.float64)[:, None]
@@ -48,40 +104,32 @@ def overdispersed(problems: Problems, starts: int, generators: list[torch.Genera
         )
         box = reach * (farther if attempt == 0 else 1)
         points = torch.where(missing[..., None], (2 * fresh - 1) * box, points)
-        value, grad = problems.value_and_grad(points)
-        missing = ~(torch.isfinite(value) & torch.isfinite(grad).all(-1))
+        missing = ~_useful(problems, points)
         if not bool(missing.any()):
-            return points
-    if bool(missing.all(1).any()):
-        raise ValueError(
-            f"story: no start with a finite log density and gradient was found in {_TRIES * starts} tries "
-            f"(uniform in (-{_REACH:g}, {_REACH:g}) in unconstrained space, then closer to 0). Look for a "
-            f"prior or a likelihood that is -inf or NaN at ordinary values: `ppl check` names the site."
+            break
+    return points, ~missing
+
+
+def _useful(problems: Problems, points: Tensor, which: Tensor | None = None) -> Tensor:
+    """At which points density and gradient are finite."""
+    value, grad = problems.value_and_grad(points, which)
+    return torch.isfinite(value) & torch.isfinite(grad).all(-1)
+
+
+def _stood_in(points: Tensor, useful: Tensor) -> Tensor:
+    """The points; the first useful one of the same problem in the place of each that is not."""
+    lost = ~useful.any(1)
+    if bool(lost.any()):
+        raise NoStartError(
+            f"story: no start with a finite log density and gradient was found, neither in {_TRIES} tries of "
+            f"several points each, uniform in (-{_REACH:g}, {_REACH:g}) in unconstrained space and closer to "
+            f"0, nor among draws from a proper prior. Look for a prior or a likelihood that is -inf or NaN "
+            f"at ordinary values: `ppl check` names the site.",
+            lost.nonzero()[:, 0].tolist(),
         )
-    found = (~missing).double().argmax(1)  # a start that failed takes the place of one that did not
-    stand_in = points[torch.arange(problems.count), found]
-    return torch.where(missing[..., None], stand_in[:, None], points)
-
-
-def climbs(
-    problems: Problems, generators: list[torch.Generator], starts: int = STARTS, prior: Tensor | None = None
-) -> Climb:
-    """Climb from several starts of every problem: overdispersed ones, and those given.
-
-    Args:
-        problems: the targets.
-        generators: one for each problem.
-        starts: overdispersed ones, for each problem.
-        prior: (problems, more starts, size) from the prior, which knows how far away modes may lie; those
-            at which the density or its gradient are not finite are left out.
-    """
-    points = overdispersed(problems, draws_of(problems, starts, 2), generators)
-    if prior is not None:
-        value, grad = problems.value_and_grad(prior)
-        useful = torch.isfinite(value) & torch.isfinite(grad).all(-1)
-        prior = torch.where(useful[..., None], prior, points[:, :1])
-        points = torch.cat([points, prior], 1)
-    return climb(problems, points)
+    first = useful.double().argmax(1)
+    stand_in = points[torch.arange(len(points)), first]
+    return torch.where(useful[..., None], points, stand_in[:, None])
 
 
 def curvature(problems: Problems, points: Tensor, step: float = 1e-4, which: Tensor | None = None) -> Tensor:

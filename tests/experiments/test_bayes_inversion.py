@@ -188,14 +188,6 @@ def test_the_loss_curve_has_a_line_for_every_restart_and_guide():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["mean field", "flow"]
 
 
-def test_the_loss_curve_leaves_out_chains_which_have_no_elbo():
-    rows = [("mean_field", s, -5.0) for s in (0, 1)] + [("hmc", s, float("nan")) for s in range(500)]
-    axes = Figure().subplots()
-    figures.loss_curve(axes, rows)
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["mean field"]
-    assert axes.get_xlim()[1] < 10
-
-
 def test_reliability_draws_only_bins_that_hold_rows():
     curve = reliability(torch.tensor([[0.95, 0.05], [0.65, 0.35]]), torch.tensor([0, 1]))
     left, right = figures.reliability({"a": curve}).axes

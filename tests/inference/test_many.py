@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from inference import fit_many, many, stacked, weighing, workers
+from inference import fit, fit_many, many, stacked, weighing, workers
 
 SETS, ROWS, DRAWS = 30, 12, 400
 
@@ -165,3 +165,42 @@ def test_what_does_not_fit_is_named():
         fit_many(story, [data[0], {"x": torch.full((ROWS,), math.nan)}])
     with pytest.raises(ValueError, match=r"data\[1\]"):
         fit_many(story, [data[0], {"x": data[1]["x"][:5]}])
+
+
+def beyond(n):
+    """No density below 900, where all starts near 0 are."""
+    mu = pyro.sample("mu", dist.Normal(1000.0, 30.0))
+    with pyro.plate("row", n):
+        pyro.sample("x", dist.Normal((mu - 900).log(), 0.1))
+
+
+def moments_beyond(x):
+    grid = torch.linspace(901, 1300, 20001, dtype=torch.float64)
+    log_p = -0.5 * ((grid - 1000) / 30) ** 2
+    log_p -= 0.5 * (((grid - 900).log()[:, None] - x.double()) / 0.1).square().sum(1)
+    weights = (log_p - log_p.max()).exp()
+    mean = float((weights * grid).sum() / weights.sum())
+    return mean, math.sqrt(float((weights * (grid - mean) ** 2).sum() / weights.sum()))
+
+
+def test_starts_come_from_the_prior_where_there_is_no_density_near_zero():
+    data = [{"x": torch.tensor([4.5, 4.6, 4.7]) + 0.1 * k} for k in range(4)]
+    several = fit_many(beyond, data, draws=DRAWS)
+    alone = fit(beyond, data[0], draws=DRAWS)
+    assert bool(several.trusted.all()) and alone.certificate.trusted
+    found = [*several.draws["mu"], alone.draws["mu"].flatten()]
+    for draws, one in zip(found, [*data, data[0]], strict=True):
+        mean, stddev = moments_beyond(one["x"])
+        assert abs(draws.mean() - mean) < 4 * stddev / math.sqrt(len(draws))
+        assert abs(draws.std() / stddev - 1) < 4 / math.sqrt(2 * len(draws))
+
+
+def test_a_data_set_without_any_start_is_named():
+    def pareto(n):
+        scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
+        with pyro.plate("row", n):
+            pyro.sample("x", dist.Pareto(scale + 1, 1.0))
+
+    data = [{"x": torch.full((3,), value)} for value in (20.0, 1e-9, 30.0)]
+    with pytest.raises(ValueError, match=r"data\[1\]: .*no start with a finite log density.*leave"):
+        fit_many(pareto, data, draws=DRAWS)

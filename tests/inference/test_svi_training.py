@@ -655,4 +655,5 @@ def test_the_bar_shows_a_smoothed_elbo(show, capsys):
         assert bar._smooth == pytest.approx(0.8 * 2.0 - 2.0)
         bar.step("rung", 1, 7.0)  # the next restart begins anew
         assert bar._smooth == 7.0
+        bar.step("hmc", 500, None)  # chains have no ELBO
     assert [row[2] for row in bar.history] == [0.0, 10.0, -10.0, 7.0]
