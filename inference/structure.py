@@ -169,7 +169,7 @@ class _Prototype(Messenger):
 def _sample(fn: Any) -> Tensor:
     try:
         with torch.no_grad():
-            return detach_provenance(fn.sample())
+            return detach_provenance(unmarked(fn).sample())  # marks would slow long loops tenfold
     except NotImplementedError:  # improper priors cannot be sampled
         transform = bijection(fn.support)
         shape = transform.inverse_shape(fn.batch_shape + fn.event_shape)
