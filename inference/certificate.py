@@ -189,7 +189,8 @@ def verdict(
     draws, size = replicates[0].z.shape
     limit = rhat_limit(2 * len(replicates), draws // 2, size)
     hopeless = nowhere(replicates)
-    reasons = [*flaws, *reasons, *([_NOWHERE] if hopeless else _weight_reasons(replicates))]
+    found = [_no_density(hopeless, len(replicates))] if hopeless else _weight_reasons(replicates)
+    reasons = [*flaws, *reasons, *found]
     reasons += _restart_reasons(replicates, rhat, limit) if compared and not hopeless else []
     if not all(converged) and not hopeless:
         count = sum(not c for c in converged)
@@ -279,12 +280,15 @@ def _weight_reasons(replicates: Sequence[Replicate]) -> list[str]:
     return reasons
 
 
-_NOWHERE = (
-    "The story has no density at any draw of the guide: an edge that depends on unknowns cuts all of it off "
-    "(a uniform whose end is unknown, an exponential that starts at an unknown time). Give the unknown a "
-    "support that ends at the data: end = largest + pyro.sample('beyond', ...), with `largest` an argument "
-    "of the story."
-)
+def _no_density(lost: int, restarts: int) -> str:
+    """Why weights of which all are 0 are no weights."""
+    which = "the guide" if lost == restarts else f"the guide in {lost} of {restarts} restarts"
+    return (
+        f"The story has no density at any draw of {which}: an edge that depends on unknowns cuts all of it "
+        f"off (a uniform whose end is unknown, an exponential that starts at an unknown time). Give the "
+        f"unknown a support that ends at the data: end = largest + pyro.sample('beyond', ...), with "
+        f"`largest` an argument of the story."
+    )
 
 
 def missed_mode(share: float) -> str:

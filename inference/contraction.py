@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from opt_einsum import shared_intermediates
@@ -58,9 +58,24 @@ def total_log_prob(trace: Any) -> Tensor:
             f"story: expected one common scale for the sites around a summed-out discrete site, got "
             f"{sorted(scales)}. Scale them together."
         )
+    floor = max(_floor(term) for terms in tree.values() for term in terms)
+    for terms in tree.values():
+        terms[:] = [_floored(term, floor) for term in terms]
     with shared_intermediates() as cache:
         log_z = contract_to_tensor(tree, dims, cache=cache)
+    log_z = torch.where(log_z < floor / 2, -torch.inf, log_z)
     return total + log_z * (scales.pop() if scales else 1.0)
+
+
+def _floor(term: Tensor) -> float:
+    return -1e100 if term.dtype == torch.float64 else -1e30
+
+
+def _floored(term: Tensor, floor: float) -> Tensor:
+    """A factor in which the impossible is finite: the gradient of a sum with log 0 in it would be NaN."""
+    floored: Any = term.clamp(min=floor)
+    floored._pyro_dims = cast(Any, term)._pyro_dims
+    return cast(Tensor, floored)
 
 
 def _plated_factors(

@@ -6,7 +6,7 @@ error, since it may as well be a bug upstream.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,7 @@ def fit_to_site(
     fn: TorchDistributionMixin,
     sample: Tensor,
     argument: str = "data",
+    counts: Collection[str] = (),
 ) -> Evidence:
     """Check evidence against the distribution of its site; return it in the site's dtype and place.
 
@@ -105,6 +106,8 @@ def fit_to_site(
         fn: the site's distribution, plates included. Where its parameters are marked, an edge that depends
             on other sites rules nothing out.
         sample: a value of the site, for its shape and dtype, and to stand in for missing elements.
+        argument: what the caller calls the evidence.
+        counts: discrete sites without data, which may bound a discrete support (a binomial's total).
 
     Raises:
         ValueError: naming the site, what was expected and what came.
@@ -119,8 +122,9 @@ def fit_to_site(
         )
     filled = value if seen is None else torch.where(seen, value.to(torch.float64), sample.double())
     inside = fn.support.check(filled.double() if sample.is_floating_point() else filled)
-    # A discrete support is taken as it is: a binomial's bound carries the marks of its probabilities.
-    movable = bool(get_provenance(inside)) and not fn.support.is_discrete
+    # A discrete support moves with other counts only: a binomial's bound carries its probabilities' marks.
+    marks = get_provenance(inside)
+    movable = bool(marks & set(counts)) if fn.support.is_discrete else bool(marks)
     inside = detach_provenance(inside)
     if not movable and not bool(inside.all()):
         bad = filled.reshape(inside.shape + filled.shape[inside.dim() :])[~inside]

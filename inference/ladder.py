@@ -198,7 +198,8 @@ class Climber:
         guide = found.guides[found.best]
         guide = guide if isinstance(guide, Flow) else gaussians[found.best]
         begin = torch.stack([_starts(r, g) for r, g in zip(found.replicates, self.own, strict=True)])
-        there = torch.isfinite(density.log_prob(begin.flatten(0, 1))).unflatten(0, begin.shape[:2])
+        value, slope = density.value_and_grad(begin.flatten(0, 1))
+        there = (torch.isfinite(value) & torch.isfinite(slope).all(-1)).unflatten(0, begin.shape[:2])
         if not bool(there.any(1).all()):  # some restart has nowhere to begin
             return found
         start = torch.stack([guide.standardized(z) for z in begin])

@@ -136,6 +136,7 @@ class _Prototype(Messenger):
         super().__init__()
         self.evidence, self.argument, self.override = evidence, argument, override
         self.checked: dict[str, Evidence] = {}
+        self.counts: set[str] = set()  # discrete sites without data
         self.reads, self.control = Reads(), dict[str, frozenset[str]]()
 
     def _pyro_sample(self, msg: Any) -> None:
@@ -156,14 +157,23 @@ class _Prototype(Messenger):
             return
         sample = _sample(fn)
         if name in self.evidence:
-            checked = fit_to_site(name, self.evidence[name], fn, sample, self.argument)
+            checked = fit_to_site(name, self.evidence[name], fn, sample, self.argument, self.counts)
             self.checked[name] = checked
             sample = checked.value
+        elif _counts(fn):
+            self.counts.add(name)
         msg["value"], msg["done"] = sample, True
 
     def _pyro_param(self, msg: Any) -> None:
         if len(msg["args"]) > 1 and type(msg["args"][1]) is Tensor:  # Pyro would make it require gradients
             msg["args"] = (msg["args"][0], msg["args"][1].detach().clone(), *msg["args"][2:])
+
+
+def _counts(fn: Any) -> bool:
+    try:
+        return bool(fn.support.is_discrete)
+    except NotImplementedError:  # a user's own, which does not say
+        return False
 
 
 def _sample(fn: Any) -> Tensor:

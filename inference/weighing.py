@@ -89,9 +89,9 @@ class Replicate:
         )
 
 
-def nowhere(replicates: Sequence[Replicate]) -> bool:
-    """Whether no restart has a draw at which the story has a density."""
-    return all(r.log_evidence == -math.inf for r in replicates)
+def nowhere(replicates: Sequence[Replicate]) -> int:
+    """How many restarts have no draw at which the story has a density."""
+    return sum(r.log_evidence == -math.inf for r in replicates)
 
 
 @dataclass

@@ -123,8 +123,9 @@ def _stood_in(points: Tensor, useful: Tensor) -> Tensor:
         raise NoStartError(
             f"story: no start with a finite log density and gradient was found, neither in {_TRIES} tries of "
             f"several points each, uniform in (-{_REACH:g}, {_REACH:g}) in unconstrained space and closer to "
-            f"0, nor among draws from a proper prior. Look for a prior or a likelihood that is -inf or NaN "
-            f"at ordinary values: `ppl check` names the site.",
+            f"0, nor among draws from a proper prior. Look for data outside the support of their "
+            f"site, and for a prior or a likelihood that is -inf or NaN at ordinary values: `ppl check` "
+            f"names the site.",
             lost.nonzero()[:, 0].tolist(),
         )
     first = useful.double().argmax(1)
