@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,12 +19,17 @@ from inference.isolation import isolated, promote
 
 @dataclass(frozen=True)
 class Call:
-    """A story and what it is called with; an omitted argument ``n`` waits for the row count."""
+    """A story and what it is called with; an omitted argument ``n`` waits for the row count.
+
+    ``computed`` names the sites that the story observes itself (``obs=``) at values that depend on unknowns;
+    ``None`` while that is not known.
+    """
 
     story: Callable[..., Any]
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     counts_rows: bool = False
+    computed: frozenset[str] | None = None
 
     @classmethod
     def bind(cls, story: Callable[..., Any], args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Call:
@@ -88,9 +93,9 @@ class Call:
         """Return the call with another row count."""
         position = self._position_of_rows()
         if position is None:
-            return Call(self.story, self.args, {**self.kwargs, "n": n}, self.counts_rows)
+            return replace(self, kwargs={**self.kwargs, "n": n})
         args = (*self.args[:position], n, *self.args[position + 1 :])
-        return Call(self.story, args, self.kwargs, self.counts_rows)
+        return replace(self, args=args)
 
     @property
     def rows(self) -> Any:
@@ -121,7 +126,7 @@ class Call:
 
     def __call__(self) -> Any:
         """Run the story; outside its support a site has no density."""
-        with Edges():
+        with Edges(self.computed):
             return self.story(*self.args, **self.kwargs)
 
 

@@ -10,6 +10,7 @@ what it computed itself (``obs=data - start``). Data beyond a fixed edge are ref
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from typing import Any
 
 import pyro.distributions as dist
@@ -26,6 +27,10 @@ _OPEN = (dist.Pareto, dist.AffineBeta)  # of the named ones: their formulas hold
 class Edges(Messenger):
     """Let every site's density be ``-inf`` outside its support.
 
+    Args:
+        computed: the sites that the story observes itself at values that it computed from unknowns; ``None``
+            if all may be.
+
     Example:
         >>> import pyro, torch
         >>> from pyro import poutine
@@ -41,8 +46,13 @@ class Edges(Messenger):
         (0.0, -inf)
     """
 
+    def __init__(self, computed: Collection[str] | None = None) -> None:
+        super().__init__()
+        self.computed = computed
+
     def _pyro_sample(self, msg: Any) -> None:
-        msg["fn"] = edged(msg["fn"], observed=msg["is_observed"])
+        known = self.computed is None or msg["name"] in self.computed
+        msg["fn"] = edged(msg["fn"], observed=known and msg["is_observed"])
 
 
 def edged(fn: Any, observed: bool = False) -> Any:
@@ -50,7 +60,7 @@ def edged(fn: Any, observed: bool = False) -> Any:
 
     Args:
         fn: a distribution.
-        observed: whether the story observes the site itself, perhaps at a value that it computed.
+        observed: whether the story observes the site itself, at a value that it may have computed.
     """
     if isinstance(fn, _WRAPPED):
         return _with_parts(fn, observed, "base_dist")
@@ -126,22 +136,30 @@ def _open(fn: Any, observed: bool) -> bool:
     inherited = isinstance(fn, _PUSHED) and type(fn).log_prob is _PUSHED[1].log_prob
     if type(fn) in _PUSHED or (own and inherited):
         return not _boundless(fn)
-    if not isinstance(fn, torch.distributions.Distribution):
+    if isinstance(fn, _Knowing):
         return False
+    found = bounds(fn)
+    return bool(found) if observed else own and any(isinstance(bound, Tensor) for bound in found)
+
+
+def bounds(fn: Any) -> list[Any]:
+    """The bounds between which a continuous distribution's single numbers lie.
+
+    Example:
+        >>> bounds(dist.Gamma(2.0, 1.0).expand([3]).to_event(1)), bounds(dist.Normal(0.0, 1.0))
+        ([0.0], [])
+    """
     try:
         support: Any = fn.support
-    except NotImplementedError:  # it does not say
-        return False
-    if support.is_discrete or constraints.is_dependent(support):
-        return False
-    bounds = _bounds(support)
-    return bool(bounds) if observed else own and any(isinstance(bound, Tensor) for bound in bounds)
+    except (AttributeError, NotImplementedError):  # it does not say
+        return []
+    return [] if constraints.is_dependent(support) or support.is_discrete else _bounds(support)
 
 
 def _bounds(support: Any) -> list[Any]:
     """The bounds of single numbers; a simplex and the like have none."""
-    bounds = [getattr(_single(support), f"{side}_bound", None) for side in ("lower", "upper")]
-    return [bound for bound in bounds if bound is not None]
+    both = [getattr(_single(support), f"{side}_bound", None) for side in ("lower", "upper")]
+    return [bound for bound in both if bound is not None]
 
 
 def _boundless(fn: Any) -> bool:

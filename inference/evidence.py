@@ -129,7 +129,7 @@ def fit_to_site(
     if not movable and not bool(inside.all()):
         bad = filled.reshape(inside.shape + filled.shape[inside.dim() :])[~inside]
         raise ValueError(
-            f"{argument}[{name!r}]: expected values in the support of {_describe(fn)}, got "
+            f"{argument}[{name!r}]: expected values in the support of {describe(fn)}, got "
             f"{int((~inside).sum())} outside it, such as {_show(bad)}."
         )
     return Evidence(filled.to(sample.dtype), seen)
@@ -145,7 +145,8 @@ def _shape_hint(expected: tuple[int, ...], got: torch.Size) -> str:
     return ""
 
 
-def _describe(fn: TorchDistributionMixin) -> str:
+def describe(fn: TorchDistributionMixin) -> str:
+    """A distribution's class and the bounds of its support, for messages."""
     base: Any = fn
     while hasattr(base, "base_dist") and isinstance(base, dist.Independent | dist.MaskedDistribution):
         base = base.base_dist

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from inference.amortized import Proposal
-from inference.calls import Call
 from inference.evidence import Evidence
 from inference.plan import Plan, plan
 from inference.programs import Baked
@@ -92,7 +91,7 @@ def affordable(
 def with_story(structure: Structure, story: Baked) -> Structure:
     """The same structure, told by another restart's story."""
     call = structure.call
-    return replace(structure, call=Call(story, call.args, call.kwargs, call.counts_rows))
+    return replace(structure, call=replace(call, story=story))
 
 
 def training_proposal(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, cast
 
 import pyro
@@ -244,4 +245,4 @@ def stored() -> dict[str, Tensor]:
 
 def bake(call: Call, params: Mapping[str, Tensor]) -> Call:
     """The call of a story with its parameters' values."""
-    return Call(Baked(call.story, params), call.args, call.kwargs, call.counts_rows)
+    return replace(call, story=Baked(call.story, params))

@@ -9,7 +9,7 @@ be dropped because nothing depends on them) follows from this graph.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro.distributions as dist
@@ -23,7 +23,8 @@ from torch import Tensor
 
 from inference.bijections import bijection
 from inference.calls import Call, story_name
-from inference.evidence import Evidence, fit_to_site
+from inference.edges import bounds, inside
+from inference.evidence import Evidence, describe, fit_to_site
 from inference.marks import Reads, unmarked
 
 
@@ -140,7 +141,9 @@ class _Prototype(Messenger):
         self.reads, self.control = Reads(), dict[str, frozenset[str]]()
 
     def _pyro_sample(self, msg: Any) -> None:
-        self.control[msg["name"]] = before = self.reads.names
+        before = self.reads.names
+        # Tracking keeps of a value that the story observes itself no marks but its own name.
+        self.control[msg["name"]] = before | (get_provenance(msg["value"]) if msg["is_observed"] else set())
         self._supply(msg)
         self.reads.names = before  # what drawing a value reads is no choice of the story's
 
@@ -222,9 +225,15 @@ def inspect_story(
         with TrackProvenance(), prototype, prototype.reads:
             trace = _run_once(call, argument)
         sites: dict[str, Site] = {}
+        computed: set[str] = set()
         for name, msg in trace.nodes.items():
             if msg["type"] == "sample" and not site_is_subsample(msg):
-                sites[name] = _site(name, msg, set(sites), prototype.control.get(name, frozenset()))
+                read = prototype.control.get(name, frozenset())
+                if msg["is_observed"] and read:
+                    computed.add(name)
+                elif msg["is_observed"] and msg["mask"] is None:
+                    _reject_beyond(name, msg["fn"], msg["value"])
+                sites[name] = _site(name, msg, set(sites), read)
             elif msg["type"] == "sample":
                 _reject_subsampling(name, msg)
         params = tuple(n for n, msg in trace.nodes.items() if msg["type"] == "param")
@@ -237,7 +246,8 @@ def inspect_story(
         )
     nesting = max((-p.dim for s in sites.values() for p in s.plates), default=0)
     batch = max((len(s.fn.batch_shape) for s in sites.values() if s.kind == "sample"), default=0)
-    return Structure(call, sites, params, max(nesting, batch)), prototype.checked
+    known = replace(call, computed=frozenset(computed))
+    return Structure(known, sites, params, max(nesting, batch)), prototype.checked
 
 
 def _run_once(call: Call, argument: str) -> Any:
@@ -274,6 +284,18 @@ def _site(name: str, msg: Any, earlier: set[str], control: frozenset[str]) -> Si
     fn = unmarked(msg["fn"])
     parents = (parents | control) - {name}
     return Site(name, kind, fn, value, plates, parents, bool(msg["is_observed"]) and kind != "deterministic")
+
+
+def _reject_beyond(name: str, fn: Any, value: Any) -> None:
+    """Refuse what a story observes itself, as data, beyond a fixed edge."""
+    if not bounds(fn):
+        return
+    fits = inside(fn, value)
+    if not get_provenance(fits) - {name} and not bool(fits.all()):
+        raise ValueError(
+            f"{name!r}: the story observes values (obs=) outside the support of {describe(unmarked(fn))}: "
+            f"{int((~fits).sum())} of {fits.numel()}. Check the data, or the distribution."
+        )
 
 
 def _reject_subsampling(name: str, msg: Any) -> None:

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from inference import fit, prior
+from inference.calls import Call
 from inference.edges import edged, inside
 from inference.stacked import stack
+from inference.structure import inspect_rows
 
 SHIFT = dist.transforms.AffineTransform
 
@@ -147,6 +149,29 @@ def test_what_the_story_observes_itself_ends_there_too():
     with pyro.validation_enabled(False):
         assert edged(dist.Exponential(1.0), observed=True).log_prob(torch.tensor(-1.0)) == -math.inf
         assert edged(dist.Normal(0.0, 1.0), observed=True).log_prob(torch.tensor(-1.0)) > -2
+
+
+def test_what_the_story_observes_itself_beyond_a_fixed_edge_is_refused():
+    def story(data):
+        rate = pyro.sample("rate", dist.Gamma(2.0, 2.0))
+        with pyro.plate("row", len(data)):
+            pyro.sample("x", dist.Exponential(rate), obs=data)
+
+    with pytest.raises(ValueError, match="'x': the story observes values .obs=. outside .* 1 of 3"):
+        fit(story, {}, (torch.tensor([1.0, -2.0, 3.0]),))
+
+
+def test_observed_numbers_of_the_story_are_folded_as_data_are():
+    """Only what is computed from unknowns can come to lie outside; the rest keeps its plain density."""
+
+    def story(data):
+        rate = pyro.sample("rate", dist.Gamma(2.0, 2.0))
+        start = pyro.sample("start", dist.Normal(0.0, 1.0))
+        pyro.sample("known", dist.Exponential(rate).expand([3]).to_event(1), obs=data)
+        pyro.sample("moved", dist.Exponential(rate).expand([3]).to_event(1), obs=data - start)
+
+    structure, _ = inspect_rows(Call.bind(story, (torch.tensor([1.0, 2.0, 3.0]),)), {})
+    assert structure.call.computed == {"moved"}
 
 
 def classes(n):
