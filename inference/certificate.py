@@ -281,7 +281,6 @@ def _weight_reasons(replicates: Sequence[Replicate]) -> list[str]:
 
 
 def _no_density(lost: int, restarts: int) -> str:
-    """Why weights of which all are 0 are no weights."""
     which = "the guide" if lost == restarts else f"the guide in {lost} of {restarts} restarts"
     return (
         f"The story has no density at any draw of {which}: an edge that depends on unknowns cuts all of it "

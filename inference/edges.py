@@ -153,10 +153,10 @@ def bounds(fn: Any) -> list[Any]:
         support: Any = fn.support
     except (AttributeError, NotImplementedError):  # it does not say
         return []
-    return [] if constraints.is_dependent(support) or support.is_discrete else _bounds(support)
+    return [] if constraints.is_dependent(support) or support.is_discrete else bounds_of(support)
 
 
-def _bounds(support: Any) -> list[Any]:
+def bounds_of(support: Any) -> list[Any]:
     """The bounds of single numbers; a simplex and the like have none."""
     both = [getattr(_single(support), f"{side}_bound", None) for side in ("lower", "upper")]
     return [bound for bound in both if bound is not None]
@@ -166,7 +166,7 @@ def _boundless(fn: Any) -> bool:
     while isinstance(fn, _WRAPPED):
         fn = fn.base_dist
     if isinstance(fn, _PUSHED):
-        return _boundless(fn.base_dist) and not any(_bounds(t.codomain) for t in fn.transforms)
+        return _boundless(fn.base_dist) and not any(bounds_of(t.codomain) for t in fn.transforms)
     try:
         return _single(fn.support) is constraints.real
     except NotImplementedError:  # a user's own, which does not say

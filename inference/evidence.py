@@ -17,6 +17,8 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.ops.provenance import detach_provenance, get_provenance
 from torch import Tensor
 
+from inference.edges import bounds_of
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -90,6 +92,27 @@ def _tensor(name: str, raw: Any, argument: str) -> Tensor:
     return value.double() if value.is_floating_point() else value
 
 
+class BeyondCountError(ValueError):
+    """Data beyond a discrete support, whose bounds may be different in another run.
+
+    Args:
+        message: what is wrong, if they are not.
+        evidence: the data, as they are if it is not.
+        bounds: of the support in this run.
+    """
+
+    def __init__(self, message: str, evidence: Evidence, bounds: list[Tensor]) -> None:
+        super().__init__(message)
+        self.evidence = evidence
+        self.bounds = [detach_provenance(bound) for bound in bounds]
+
+    def same_as(self, other: BeyondCountError | None) -> bool:
+        """Whether another run had the same bounds."""
+        return other is not None and all(
+            torch.equal(mine, theirs) for mine, theirs in zip(self.bounds, other.bounds, strict=True)
+        )
+
+
 def fit_to_site(
     name: str,
     evidence: Evidence,
@@ -110,6 +133,7 @@ def fit_to_site(
         counts: discrete sites without data, which may bound a discrete support (a binomial's total).
 
     Raises:
+        BeyondCountError: for data beyond a discrete support that other counts may bound.
         ValueError: naming the site, what was expected and what came.
     """
     shape = tuple(fn.batch_shape + fn.event_shape)
@@ -122,17 +146,21 @@ def fit_to_site(
         )
     filled = value if seen is None else torch.where(seen, value.to(torch.float64), sample.double())
     inside = fn.support.check(filled.double() if sample.is_floating_point() else filled)
-    # A discrete support moves with other counts only: a binomial's bound carries its probabilities' marks.
+    # A discrete support may move with other counts: but a binomial's bound carries its probabilities' marks.
     marks = get_provenance(inside)
     movable = bool(marks & set(counts)) if fn.support.is_discrete else bool(marks)
     inside = detach_provenance(inside)
-    if not movable and not bool(inside.all()):
-        bad = filled.reshape(inside.shape + filled.shape[inside.dim() :])[~inside]
-        raise ValueError(
-            f"{argument}[{name!r}]: expected values in the support of {describe(fn)}, got "
-            f"{int((~inside).sum())} outside it, such as {_show(bad)}."
-        )
-    return Evidence(filled.to(sample.dtype), seen)
+    found = Evidence(filled.to(sample.dtype), seen)
+    if bool(inside.all()) or (movable and not fn.support.is_discrete):
+        return found
+    bad = filled.reshape(inside.shape + filled.shape[inside.dim() :])[~inside]
+    message = (
+        f"{argument}[{name!r}]: expected values in the support of {describe(fn)}, got "
+        f"{int((~inside).sum())} outside it, such as {_show(bad)}."
+    )
+    if movable:
+        raise BeyondCountError(message, found, [torch.as_tensor(bound) for bound in bounds_of(fn.support)])
+    raise ValueError(message)
 
 
 def _shape_hint(expected: tuple[int, ...], got: torch.Size) -> str:

@@ -63,6 +63,17 @@ def many_prior_starts(density: LogDensity, generator: torch.Generator) -> Tensor
     return None if points is None else points.nan_to_num(0.0)
 
 
+def where_finite(density: LogDensity, z: Tensor) -> Tensor:
+    """The points; as many from the prior where the density is finite, if it is finite at none of them."""
+    if bool(torch.isfinite(density.log_prob(z)).any()):
+        return z
+    more = many_prior_starts(density, torch.Generator().manual_seed(2))
+    if more is None:
+        return z
+    more = more[torch.isfinite(density.log_prob(more))][: len(z)]
+    return torch.cat([more, z[len(more) :]])
+
+
 def _unconstrained(node: Any, slot: Slot) -> Tensor:
     if slot.index is not None:
         return torch.full((slot.stop - slot.start,), math.nan, dtype=torch.float64)

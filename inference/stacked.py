@@ -16,11 +16,12 @@ from torch import Tensor
 from inference.cache import signature
 from inference.calls import Call
 from inference.density import LogDensity
+from inference.edges import bounds_of
 from inference.evidence import Evidence, as_evidence, fit_to_site
 from inference.failures import apart
 from inference.isolation import isolated
 from inference.points import Bound, Points, leaves
-from inference.prior_starts import many_prior_starts
+from inference.prior_starts import where_finite
 from inference.structure import Structure, inspect_rows
 
 _MEMORY = 2**17  # elements of the largest intermediate per call: 1 MiB, part of a core's cache
@@ -206,7 +207,7 @@ class Stacked:
         chosen = sorted({0, self.count - 1})
         with isolated(2):
             z = torch.rand(len(chosen), _COMPARED, self.size) * 2 - 1
-        z = torch.stack([_where_finite(self.density(p), some) for p, some in zip(chosen, z, strict=True)])
+        z = torch.stack([where_finite(self.density(p), some) for p, some in zip(chosen, z, strict=True)])
         try:
             value, grad = self._call(self._bound(torch.tensor(chosen)), "gradient", z)
         except (RuntimeError, ValueError, TypeError):
@@ -221,17 +222,6 @@ class Stacked:
                 if not torch.allclose(mine[seen], theirs[seen], rtol=0.0, atol=float(scale), equal_nan=True):
                     return False
         return True
-
-
-def _where_finite(density: LogDensity, z: Tensor) -> Tensor:
-    """The points; as many from the prior where the density is finite, if it is finite at none of them."""
-    if bool(torch.isfinite(density.log_prob(z)).any()):
-        return z
-    more = many_prior_starts(density, torch.Generator().manual_seed(2))
-    if more is None:
-        return z
-    more = more[torch.isfinite(density.log_prob(more))][: len(z)]
-    return torch.cat([more, z[len(more) :]])
 
 
 def _stacked_inputs(
@@ -322,8 +312,4 @@ def _checked(
 
 def _bounded(fn: Any) -> bool:
     """Whether a distribution's support has bounds that are computed."""
-    support = fn.support
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
-    bounds = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]
-    return any(isinstance(bound, Tensor) for bound in bounds)
+    return any(isinstance(bound, Tensor) for bound in bounds_of(fn.support))

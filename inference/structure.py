@@ -17,15 +17,16 @@ import torch
 from pyro import poutine
 from pyro.infer.inspect import TrackProvenance
 from pyro.ops.provenance import detach_provenance, get_provenance
-from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from inference.bijections import bijection
 from inference.calls import Call, story_name
 from inference.edges import bounds, inside
-from inference.evidence import Evidence, describe, fit_to_site
+from inference.evidence import Evidence, describe
 from inference.marks import Reads, unmarked
+from inference.prototype import Prototype
+
+_AGAIN = 8  # runs that tell whether a bound moves
 
 
 @dataclass(frozen=True)
@@ -130,65 +131,6 @@ class Structure:
         return [name for name in self.sample_sites if name not in parents]
 
 
-class _Prototype(Messenger):
-    """Hand out checked evidence, and values where a distribution cannot be sampled."""
-
-    def __init__(self, evidence: Mapping[str, Evidence], argument: str, override: bool) -> None:
-        super().__init__()
-        self.evidence, self.argument, self.override = evidence, argument, override
-        self.checked: dict[str, Evidence] = {}
-        self.counts: set[str] = set()  # discrete sites without data
-        self.reads, self.control = Reads(), dict[str, frozenset[str]]()
-
-    def _pyro_sample(self, msg: Any) -> None:
-        before = self.reads.names
-        # Tracking keeps of a value that the story observes itself no marks but its own name.
-        self.control[msg["name"]] = before | (get_provenance(msg["value"]) if msg["is_observed"] else set())
-        self._supply(msg)
-        self.reads.names = before  # what drawing a value reads is no choice of the story's
-
-    def _supply(self, msg: Any) -> None:
-        if site_is_subsample(msg) or msg["infer"].get("_deterministic"):
-            return
-        name, fn = msg["name"], msg["fn"]
-        if msg["is_observed"] and not (self.override and name in self.evidence):
-            if name in self.evidence:
-                raise ValueError(
-                    f"{self.argument}[{name!r}]: the story observes this site itself (obs=), expected "
-                    f"it to be left to one of the two. Drop it from {self.argument}, or remove obs=."
-                )
-            return
-        sample = _sample(fn)
-        if name in self.evidence:
-            checked = fit_to_site(name, self.evidence[name], fn, sample, self.argument, self.counts)
-            self.checked[name] = checked
-            sample = checked.value
-        elif _counts(fn):
-            self.counts.add(name)
-        msg["value"], msg["done"] = sample, True
-
-    def _pyro_param(self, msg: Any) -> None:
-        if len(msg["args"]) > 1 and type(msg["args"][1]) is Tensor:  # Pyro would make it require gradients
-            msg["args"] = (msg["args"][0], msg["args"][1].detach().clone(), *msg["args"][2:])
-
-
-def _counts(fn: Any) -> bool:
-    try:
-        return bool(fn.support.is_discrete)
-    except NotImplementedError:  # a user's own, which does not say
-        return False
-
-
-def _sample(fn: Any) -> Tensor:
-    try:
-        with torch.no_grad():
-            return detach_provenance(unmarked(fn).sample())  # marks would slow long loops tenfold
-    except NotImplementedError:  # improper priors cannot be sampled
-        transform = bijection(fn.support)
-        shape = transform.inverse_shape(fn.batch_shape + fn.event_shape)
-        return detach_provenance(transform(torch.zeros(shape)))
-
-
 def inspect_story(
     call: Call,
     evidence: Mapping[str, Evidence] | None = None,
@@ -220,10 +162,9 @@ def inspect_story(
         (['bias'], 'toss')
     """
     evidence = evidence or {}
-    prototype = _Prototype(evidence, argument, override)
+    prototype = Prototype(evidence, argument, override)
     with call.room(seed):
-        with TrackProvenance(), prototype, prototype.reads:
-            trace = _run_once(call, argument)
+        trace = _run_once(call, argument, prototype)
         sites: dict[str, Site] = {}
         computed: set[str] = set()
         for name, msg in trace.nodes.items():
@@ -237,6 +178,12 @@ def inspect_story(
             elif msg["type"] == "sample":
                 _reject_subsampling(name, msg)
         params = tuple(n for n, msg in trace.nodes.items() if msg["type"] == "param")
+        for _ in range(_AGAIN if prototype.doubts else 0):  # what no run bounds otherwise is wrong
+            other = Prototype(evidence, argument, override)
+            _run_once(call, argument, other)
+            prototype.doubts = other.still(prototype.doubts)
+    if prototype.doubts:
+        raise next(iter(prototype.doubts.values()))
     unknown = [name for name in evidence if name not in sites or sites[name].kind != "sample"]
     if unknown:
         names = [n for n, s in sites.items() if s.kind == "sample"]
@@ -250,10 +197,11 @@ def inspect_story(
     return Structure(known, sites, params, max(nesting, batch)), prototype.checked
 
 
-def _run_once(call: Call, argument: str) -> Any:
+def _run_once(call: Call, argument: str, prototype: Prototype) -> Any:
     """Trace the story; errors come without the table of shapes that Pyro appends, ours without its path."""
     try:
-        return poutine.trace(call).get_trace()
+        with TrackProvenance(), prototype, prototype.reads:
+            return poutine.trace(call).get_trace()
     except ValueError as error:
         message = str(error).split("\nTrace Shapes:")[0]
         if message == str(error):

@@ -111,6 +111,6 @@ def heavy(values: Mapping[str, Tensor]) -> list[str]:
         lost = "mean and standard deviation are" if worst >= MEAN else "standard deviation is"
         notes.append(
             f"{name}: its tails are so heavy (Pareto shape {worst:.2f} +- {error:.2f}) that the {lost} not "
-            f"to be relied on; there may be none. Report quantiles."
+            f"to be relied on: there may be none, or a rare mode carries it. Report quantiles."
         )
     return notes

@@ -54,6 +54,7 @@ def train(
     --------
     >>> from torch.distributions import Normal
     >>> line = nn.Linear(1, 1)
+    >>> _ = nn.init.zeros_(line.weight)
     >>> _ = train(line, Normal(2.0, 1.0), Normal(-2.0, 1.0), steps=300, rate=0.05)
     >>> bool(line.weight > 2)        # the best critic's log odds are 4 x
     True

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
 from experiments import posteriordb
@@ -44,6 +45,7 @@ def test_the_figure_marks_what_is_warned_of_and_what_is_refused():
     assert said[1:] == ["warned of in words", "refused"]
     order = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     inside = [to_hex(one.get_facecolor()[0]) for one in figure.axes[0].collections]
+    plt.close(figure)
     assert inside[order.index("a")] == "#ffffff" != inside[order.index("b")]
 
 
