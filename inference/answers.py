@@ -33,7 +33,7 @@ def sample(
 def probabilities(fit: Fit, site: str, given: Any, args: tuple[Any, ...] | None, seed: int) -> Tensor:
     """Probabilities of a discrete site; arguments as in ``Posterior.probabilities``."""
     _require_discrete(fit, site, given)
-    if fit.local is not None and given is None and args is None and _seen_whole(fit, site):
+    if given is None and args is None and _seen_whole(fit, site):
         raise ValueError(
             f"site: {site!r} was given in data for every row, so it has no probabilities there. For those of "
             f"the other sites' rows, say what is known of them: given={{'x': x}}."
@@ -59,6 +59,8 @@ def log_prob(
     fit: Fit, values: Mapping[str, Any], given: Any, args: tuple[Any, ...] | None, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Log density and its standard error, in nats; arguments as in ``Posterior.log_prob``."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"values: expected a mapping of site names to arrays, got {type(values).__name__}.")
     if not values:
         raise ValueError("values: expected at least one site name and value, got none.")
     overlap = set(values) & set(given or {})

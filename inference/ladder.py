@@ -218,10 +218,10 @@ class Climber:
             )
             for r, own in zip(found.replicates, z, strict=True)
         ]
+        # From here on it is the chains' draws that may lack a mode, whatever the guide before them reached.
         certain = z.shape[1] >= _PER_UNKNOWN * density.size
-        proposal = _around(z) if certain else Mixture.single(gaussians)
-        if isinstance(guide, Flow):
-            proposal = found.proposal
+        narrower = found.proposal if isinstance(guide, Flow) else Mixture.single(gaussians)
+        proposal = _around(z) if certain else narrower
         return replace(found, replicates=replicates, proposal=proposal, reasons=(), polished=polished)
 
     def _challenged(self, found: Climbed, ends: Climb) -> Climbed:
@@ -245,12 +245,13 @@ class Climber:
 def _evidence(found: Climbed) -> float:
     """Log evidence as far as it is known, in nats.
 
-    After chains it is half way between the ELBO, logZ - KL(guide || posterior), and the mean of
-    log p - log q over their draws, logZ + KL(posterior || guide).
+    After chains it is half way between the ELBO, logZ - KL(guide || posterior), and the median of
+    log p - log q over their draws, which is as much above it; the mean would follow a few draws in a mode
+    that the guide does not know.
     """
     if found.polished is None:
         return sum(r.log_evidence for r in found.replicates) / len(found.replicates)
-    above = float(torch.stack([r.log_p - r.log_q for r in found.replicates]).mean())
+    above = float(torch.stack([r.log_p - r.log_q for r in found.replicates]).median())
     return (above + max(r.elbo for r in found.replicates)) / 2
 
 

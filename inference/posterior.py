@@ -105,7 +105,9 @@ class Posterior:
             given: site name -> value, for new rows; masked elements are drawn.
             args: what the story is called with for new rows. Without ``args`` and without given rows
                 the fitted rows are drawn anew, with the latents that they were fitted with.
-            num_samples: ``None`` is one draw without a leading axis.
+            num_samples: ``None`` is one draw without a leading axis. Each is of the posterior predictive:
+                without ``given`` all rows of a draw share its globals, so that the mean over the rows of
+                one draw is no posterior mean; with ``given``, rows are answered each by itself.
             seed: the same seed gives the same draws.
 
         Returns:

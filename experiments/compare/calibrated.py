@@ -257,13 +257,14 @@ class Calibration:
     def __str__(self) -> str:
         found = self.judged[self.worst]
         refused = "" if self.refused is None else f", {self.refused} of them refused"
+        counted = " Fits are by weights alone, and refused ones count; `.trusted()` judges the others."
         shift, ratio = self._detectable
         verdict = "calibrated as far as can be seen" if self.passed else "NOT calibrated"
         return (
             f"{self.fits} fits{refused}: {verdict}, p = {number(self.p_value)} for {len(self.judged)} "
             f"quantities together; worst {self.worst}: {found}. Seen 4 times in 5: a mean {number(shift, 2)} "
             f"posterior standard deviations off, a standard deviation {number(ratio, 2)} of the right one."
-            f"{' ' + self.note if self.note else ''}"
+            f"{' ' + self.note if self.note else ''}{counted if self.refused else ''}"
         )
 
     def figure(self, title: str = "") -> Any:
