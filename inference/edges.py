@@ -130,14 +130,14 @@ def _whole(fits: Tensor, dims: int) -> Tensor:
 
 def _open(fn: Any, observed: bool) -> bool:
     """Whether a density may be asked for beyond its support, and go on there."""
+    if isinstance(fn, _Knowing):
+        return False
     if isinstance(fn, _OPEN):
         return True
     own = not type(fn).__module__.startswith(("torch.", "pyro."))  # a user's
     inherited = isinstance(fn, _PUSHED) and type(fn).log_prob is _PUSHED[1].log_prob
     if type(fn) in _PUSHED or (own and inherited):
         return not _boundless(fn)
-    if isinstance(fn, _Knowing):
-        return False
     found = bounds(fn)
     return bool(found) if observed else own and any(isinstance(bound, Tensor) for bound in found)
 

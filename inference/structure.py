@@ -164,7 +164,8 @@ def inspect_story(
     evidence = evidence or {}
     prototype = Prototype(evidence, argument, override)
     with call.room(seed):
-        trace = _run_once(call, argument, prototype)
+        trace = _run_once(call, prototype)
+        _require_bounds_that_move(call, prototype)
         sites: dict[str, Site] = {}
         computed: set[str] = set()
         for name, msg in trace.nodes.items():
@@ -178,12 +179,6 @@ def inspect_story(
             elif msg["type"] == "sample":
                 _reject_subsampling(name, msg)
         params = tuple(n for n, msg in trace.nodes.items() if msg["type"] == "param")
-        for _ in range(_AGAIN if prototype.doubts else 0):  # what no run bounds otherwise is wrong
-            other = Prototype(evidence, argument, override)
-            _run_once(call, argument, other)
-            prototype.doubts = other.still(prototype.doubts)
-    if prototype.doubts:
-        raise next(iter(prototype.doubts.values()))
     unknown = [name for name in evidence if name not in sites or sites[name].kind != "sample"]
     if unknown:
         names = [n for n, s in sites.items() if s.kind == "sample"]
@@ -197,7 +192,18 @@ def inspect_story(
     return Structure(known, sites, params, max(nesting, batch)), prototype.checked
 
 
-def _run_once(call: Call, argument: str, prototype: Prototype) -> Any:
+def _require_bounds_that_move(call: Call, first: Prototype) -> None:
+    """Where data lie beyond bounds that other counts may set, run again; bounds that stay refuse them."""
+    doubts = first.doubts
+    for _ in range(_AGAIN if doubts else 0):
+        other = Prototype(first.evidence, first.argument, first.override)
+        _run_once(call, other)
+        doubts = other.still(doubts)
+    if doubts:
+        raise next(iter(doubts.values()))
+
+
+def _run_once(call: Call, prototype: Prototype) -> Any:
     """Trace the story; errors come without the table of shapes that Pyro appends, ours without its path."""
     try:
         with TrackProvenance(), prototype, prototype.reads:
@@ -207,7 +213,7 @@ def _run_once(call: Call, argument: str, prototype: Prototype) -> Any:
         if message == str(error):
             raise
         short = type(error)(message)
-        if not message.startswith(argument):
+        if not message.startswith(prototype.argument):
             short = short.with_traceback(error.__traceback__)
         raise short from error.__cause__
 
