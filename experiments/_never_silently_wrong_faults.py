@@ -15,13 +15,15 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from inference import handlers, jacobians, ladder
-from inference.bijections import bijection
+from inference import ladder
+from inference.checks.importance import weigh
 from inference.guides import full_rank
 from inference.guides.gaussian import Gaussian
 from inference.guides.mixture import Mixture
-from inference.guides.natural import Fitted
-from inference.weighing import weigh
+from inference.guides.natural_gradient import Fitted
+from inference.story import bijections as jacobians
+from inference.story import handlers
+from inference.story.bijections import bijection
 
 NARROW = 0.8  # of every standard deviation
 

@@ -38,11 +38,11 @@ from experiments._fit_cost_stories import Case, cases
 from experiments.report import Run, launch
 from experiments.report.style import PALETTE, style
 from inference import fit
-from inference.calls import Call
-from inference.density import LogDensity
-from inference.evidence import as_evidence
-from inference.isolation import isolated, one_thread
-from inference.structure import inspect_rows
+from inference.density.log_density import LogDensity
+from inference.runtime.isolation import isolated, one_thread
+from inference.story.call import Call
+from inference.story.evidence import as_evidence
+from inference.story.inspection import inspect_rows
 
 ALONE = True  # it measures time
 BATCH = 64  # draws of a batched gradient
@@ -50,16 +50,16 @@ SETS, FASTER = 500, 20.0  # data sets, and how much faster they are to be at onc
 SAME = 1e-9  # nats, relative: rounding of a sum in another order
 # Phase -> (file, function) whose time it is, callees included; the first that matches.
 PHASES = {
-    "read the story": ("structure.py", "inspect_rows"),
-    "trace": ("density.py", "__init__"),
-    "starts": ("start.py", "climbs"),
+    "read the story": ("inspection.py", "inspect_rows"),
+    "trace": ("log_density.py", "__init__"),
+    "starts": ("starts.py", "climbs"),
     "guide": ("full_rank.py", "fit"),
     "modes": ("modes.py", "mixed"),
-    "weights": ("weighing.py", "weigh"),
+    "weights": ("importance.py", "weigh"),
     "flow": ("flow_training.py", "train"),
-    "chains": ("chains.py", "polish"),
+    "chains": ("short_chains.py", "polish"),
     "missed modes": ("modes.py", "missed_mass"),
-    "map back": ("density.py", "constrain"),
+    "map back": ("log_density.py", "constrain"),
 }
 
 

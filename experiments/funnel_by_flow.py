@@ -27,7 +27,7 @@ from experiments.report import Run, launch
 from experiments.report.style import ESTIMATED, OTHER, TRUE, style
 from experiments.truth.posteriors import funnel
 from inference import fit
-from inference.psis import khat_threshold
+from inference.checks.psis import khat_threshold
 
 GUIDES = ("flow", "full_rank")
 COLOURS = dict(zip(GUIDES, (ESTIMATED, OTHER), strict=True))

@@ -33,13 +33,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from experiments.report import Run, launch
 from experiments.report.style import ESTIMATED, OTHER, TRUE
-from inference.asked import Asked
-from inference.calls import Call
-from inference.evidence import as_evidence
-from inference.minibatch import Rows
-from inference.restart import restarted
-from inference.structure import inspect_rows
-from inference.target import Target
+from inference.story.call import Call
+from inference.story.evidence import as_evidence
+from inference.story.inspection import inspect_rows
+from inference.svi.minibatch import Rows
+from inference.svi.request import Request
+from inference.svi.restart import restarted
+from inference.svi.target import Target
 
 BATCH, EPOCH = 128, 8  # rows per step, and batches per epoch
 ALONE = True  # it measures time
@@ -138,7 +138,7 @@ def ways(
     structure, evidence = inspect_rows(Call.bind(module), as_evidence({"x": x}))
     target = Target(structure, evidence)
     rows = Rows(structure, evidence, target.plan, BATCH)
-    with restarted(target, rows, Asked(Guide, steps=10_000), seed) as one:
+    with restarted(target, rows, Request(Guide, steps=10_000), seed) as one:
         batches, stepper = rows.epochs(), one.stepper
         if stepper is None:
             raise RuntimeError("the story has no parameters")

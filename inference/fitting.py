@@ -9,36 +9,39 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from inference import options, svi
-from inference.asked import Asked
-from inference.calls import Call
-from inference.certificate import Certificate, missed_mode, verdict
-from inference.construct import beside, instance, maker
-from inference.density import LogDensity
-from inference.evidence import Evidence, as_evidence
-from inference.fitted import Fit
+from inference import options
+from inference.answers.result import Fit
+from inference.checks.certificate import Certificate
+from inference.checks.importance import Replicate
+from inference.checks.modes import missed_mass
+from inference.checks.tails import heavy
+from inference.checks.verdict import exact_verdict, rows_verdict, verdict
+from inference.density.log_density import LogDensity
+from inference.density.problems import Replicates
 from inference.guides import full_rank
 from inference.guides.gaussian import Gaussian
 from inference.guides.mixture import Mixture
-from inference.guides.start import climbs
-from inference.isolation import one_thread
+from inference.guides.starts import climbs
 from inference.ladder import Climber
-from inference.losses import on_samples
-from inference.modes import MISSED, missed_mass
-from inference.posterior import Posterior
-from inference.problems import Replicates
-from inference.programs import FittedGuide
-from inference.progress import Progress
-from inference.seeds import mix
-from inference.structure import Structure, inspect_rows
-from inference.tails import heavy
-from inference.weighing import Replicate
+from inference.posterior.posterior import Posterior
+from inference.runtime.arguments import check_counts, device_named
+from inference.runtime.isolation import one_thread
+from inference.runtime.progress import Progress
+from inference.runtime.workers import mix
+from inference.story.call import Call
+from inference.story.construct import beside, instance, maker
+from inference.story.evidence import Evidence, as_evidence
+from inference.story.inspection import inspect_rows
+from inference.story.structure import Structure
+from inference.svi.losses import on_samples
+from inference.svi.request import SVI, Request
+from inference.svi.row_certificate import RowFindings
+from inference.svi.run import SVIResult, run
 
 
 def fit(
@@ -47,7 +50,8 @@ def fit(
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
-    guide: str | Callable[..., Any] = "auto",
+    guide: Any = "auto",
+    svi: SVI | None = None,
     loss: Any = None,
     optim: Any = None,
     steps: int | None = None,
@@ -79,25 +83,11 @@ def fit(
             class that is constructed as ``guide(story)``. A ``guide`` that stands beside the story in its
             module is what "auto" means. Guides are copied. One may draw a discrete site, enumerated, that
             would be summed out; its labels, where given, are held.
-        loss: a Pyro ELBO instance; by default ``TraceEnum_ELBO`` where discrete sites are summed out,
-            ``TraceMeanField_ELBO`` for networks whose guide admits it. Or a function ``(samples, data)`` ->
-            number, for stories without a likelihood: the story is run forward, with the sites that others of
-            the data depend on held. A module with parameters is an adversary: they climb.
-        optim: a Pyro optimizer or scheduler, a torch optimizer class, a ``functools.partial`` of one, or a
-            function of the parameters that returns an optimizer, or one with its scheduler; by default Adam:
-            at 0.05, halved whenever the ELBO stands still; with networks at 0.003, or with `steps`, falling
-            to zero at the end (see :mod:`inference.schedule`). Steps that are not finite are skipped and
-            counted; clipped gradients are too.
+        svi: how Pyro's SVI is to train, where it does: its loss, optimizer, minibatches, held-out rows and
+            warm-up, as :class:`inference.SVI` says.
+        loss, optim, batch_size, held_out, warm_up: the same options one by one, in place of ``svi``.
         steps: cap on the steps of the guide's loop; by default it stops by its own rule. SVI takes them all,
             over which its rate falls.
-        batch_size: rows of the data plate per step, for SVI: the story is called with the batch's
-            arguments (``n`` is the batch's row count, tensor arguments with one leading entry per row
-            are sliced), and the sites in the plate are scaled by rows / batch rows. With loss, optim or
-            batch_size and a guide by name, Pyro's AutoNormal or AutoMultivariateNormal is fitted.
-        held_out: share of the rows, or data of other rows, on which the ELBO is watched while SVI fits the
-            rest: training ends when it no longer rises, and the best parameters are kept.
-        warm_up: steps of SVI over which the latent sites' part of the ELBO, which draws guide and prior
-            together, rises from zero.
         restarts: independent replicates of the whole fit, each from its own start; the chains of
             ArviZ.
         draws: equally weighted posterior draws per restart.
@@ -124,51 +114,61 @@ def fit(
         (True, torch.Size([4, 1000]))
     """
     began = time.perf_counter()
-    options.check_counts(restarts=restarts, draws=draws, steps=steps, batch_size=batch_size)
-    loader, data = options.rows_of(data, batch_size, held_out)
+    check_counts(restarts=restarts, draws=draws, steps=steps)
+    svi = SVI.merged(svi, loss=loss, optim=optim, batch_size=batch_size, held_out=held_out, warm_up=warm_up)
+    loader, data = options.rows_of(data, svi)
     call = Call.bind(instance(story), args, kwargs)
     structure, evidence = inspect_rows(call, as_evidence(data))
     options.require_data(structure, data)
-    if guide == "auto" and not on_samples(loss):
+    if guide == "auto" and not on_samples(svi.loss):
         guide = beside(story)
-    asked = Asked(
-        guide, loss, optim, batch_size, steps, maker(story), story, options.warm_up(warm_up), held_out,
-        options.device(device), loader,
-    )  # fmt: skip
-    if asked.needed(structure):
-        return _by_svi(structure, evidence, asked, restarts, draws, seed, progress, began)
-    options.require_cpu(asked.device)
+    request = Request(guide, svi, steps, maker(story), story, device_named(device), loader)
+    if request.needed(structure):
+        return _by_svi(structure, evidence, request, restarts, draws, seed, progress, began)
+    options.require_cpu(request.device)
     density = LogDensity(structure, evidence)
     if density.size == 0:
-        return _nothing_unknown(density, time.perf_counter() - began)
+        return _nothing_unknown(density, began)
+    return _by_ladder(density, str(guide), steps, restarts, draws, seed, progress, began)
+
+
+def _by_ladder(
+    density: LogDensity,
+    guide: str,
+    steps: int | None,
+    restarts: int,
+    draws: int,
+    seed: int,
+    progress: bool | None,
+    began: float,
+) -> Posterior:
+    """Climb the ladder of guides, until weights or chains certify the draws."""
     generators = [torch.Generator().manual_seed(mix(seed, restart)) for restart in (*range(restarts), -2)]
     with one_thread(), Progress(restarts, progress) as bar:
         *own, shared = generators
-        climbed = Climber(density, own, shared, draws, steps, bar.step).climb(str(guide))
+        climbed = Climber(density, own, shared, draws, steps, bar.step).climb(guide)
+    seconds = time.perf_counter() - began
+    known = _weighed(density, climbed.replicates)
+    plain = [f"{density.note}; plain Pyro was used, draw by draw."] if density.note else []
     certificate = verdict(
         climbed.replicates,
         rung=climbed.rung,
         converged=climbed.converged,
         gradient_calls=density.gradient_calls,
-        seconds=time.perf_counter() - began,
+        seconds=seconds,
         flaws=[density.flaw] if density.flaw else [],
-        notes=[f"{density.note}; plain Pyro was used, draw by draw." for _ in [0] if density.note],
+        notes=[*plain, *heavy(known.values)],
         polished=climbed.polished,
         reasons=climbed.reasons,
+        missed=lambda log_evidence: climbed.missed,
     )
-    if certificate.trusted and climbed.missed > MISSED:
-        certificate = replace(certificate, trusted=False, reasons=(missed_mode(climbed.missed),))
-    posterior = _posterior(
-        density, climbed.replicates, certificate, climbed.guides[climbed.best], bar.history
-    )
-    posterior.certificate = replace(certificate, notes=(*certificate.notes, *heavy(posterior.draws)))
-    return posterior
+    return Posterior(known, certificate, climbed.guides[climbed.best], bar.history)
 
 
 def _by_svi(
     structure: Structure,
     evidence: Mapping[str, Evidence],
-    asked: Asked,
+    request: Request,
     restarts: int,
     draws: int,
     seed: int,
@@ -178,26 +178,27 @@ def _by_svi(
     """Fit a guide program, parameters or minibatches by Pyro's SVI, and certify by the same rules."""
     seeds = [mix(seed, restart) for restart in range(restarts)]
     with one_thread():
-        found = svi.run(structure, evidence, asked, draws=draws, seeds=seeds, seed=seed, progress=progress)
-    if isinstance(found, Posterior):
-        found.certificate = replace(found.certificate, seconds=time.perf_counter() - began)
-        return found
-    if not found.replicates:
-        return svi.settled(found, _nothing_unknown(found.density, time.perf_counter() - began))
+        found = run(structure, evidence, request, draws=draws, seeds=seeds, seed=seed, progress=progress)
+    seconds = time.perf_counter() - began
+    findings = found.findings
+    if isinstance(findings, RowFindings):
+        certificate = _of_rows(found, findings, seconds)
+        return Posterior(findings.fit, certificate, findings.guide, found.history)
+    density = findings.density
+    if not findings.replicates:
+        return _nothing_unknown(density, began, found.history, found.converged, findings.notes)
     certificate = verdict(
-        found.replicates,
+        findings.replicates,
         rung=found.name,
         converged=found.converged,
         gradient_calls=found.gradient_calls,
-        seconds=time.perf_counter() - began,
-        flaws=found.flaws,
-        notes=found.notes,
+        seconds=seconds,
+        flaws=findings.flaws,
+        notes=findings.notes,
+        missed=lambda log_evidence: _missed(density, findings.gaussians, log_evidence, seed),
+        no_density=findings.point_mass,
     )
-    if found.point:
-        certificate = svi.without_weights(certificate, found.flaws[0])
-    if certificate.trusted and found.gaussians:
-        certificate = _challenge(certificate, found.density, found.gaussians, seed)
-    return _posterior(found.density, found.replicates, certificate, found.guide, found.history)
+    return Posterior(_weighed(density, findings.replicates), certificate, findings.guide, found.history)
 
 
 def prior(
@@ -229,47 +230,72 @@ def prior(
         >>> prior(coin, seed=0).sample("heads", num_samples=100, args=(5,)).shape
         torch.Size([100, 5])
     """
-    options.check_counts(draws=draws)
+    check_counts(draws=draws)
     call = Call.bind(instance(story, seed), args, kwargs)
     structure, evidence = inspect_rows(call, {})
     certificate = Certificate(trusted=True, method="prior", guide="none")
     return Posterior(Fit.of_prior(structure, draws, seed), certificate, None, [])
 
 
-def _challenge(
-    certificate: Certificate, density: LogDensity, guides: list[Gaussian], seed: int
-) -> Certificate:
-    """Withdraw trust if fresh starts find a mode that the restarts of SVI missed."""
-    if density.size > full_rank.LARGEST:
-        return certificate
+def _missed(density: LogDensity, gaussians: list[Gaussian], log_evidence: float, seed: int) -> float:
+    """The share of the mass in a mode that fresh starts find and the restarts of SVI missed."""
+    if not gaussians or density.size > full_rank.LARGEST:
+        return 0.0
     generator = torch.Generator().manual_seed(mix(seed, -2))
     one = Replicates(density, 1)
     with one_thread():
-        even = torch.full((1, len(guides)), -math.log(len(guides)), dtype=torch.float64)
-        mixture = Mixture.of_parts(Gaussian.stack(guides)[None], even)
-        centres, evidence = mixture.parts.loc, certificate.log_evidence or 0.0
-        share = missed_mass(one, mixture, centres, evidence, climbs(one, [generator]), generator)
-    if share <= MISSED:
-        return certificate
-    return replace(certificate, trusted=False, reasons=(missed_mode(share),))
+        even = torch.full((1, len(gaussians)), -math.log(len(gaussians)), dtype=torch.float64)
+        mixture = Mixture.of_parts(Gaussian.stack(gaussians)[None], even)
+        ends = climbs(one, [generator])
+        return missed_mass(one, mixture, mixture.parts.loc, log_evidence, ends, generator)
 
 
-def _posterior(
-    density: LogDensity,
-    replicates: list[Replicate],
-    certificate: Certificate,
-    guide: Gaussian | Mixture | FittedGuide | None,
-    history: list[tuple[str, int, float]],
-) -> Posterior:
+def _of_rows(found: SVIResult, rows: RowFindings, seconds: float) -> Certificate:
+    """The certificate of a fit that was checked row by row."""
+    if rows.refusal:
+        return Certificate(
+            False, "loss", "none", gradient_calls=found.gradient_calls, seconds=seconds,
+            reasons=(rows.refusal, *rows.reasons), notes=rows.notes,
+        )  # fmt: skip
+    return rows_verdict(
+        rows.checks,
+        rows.best,
+        held_out=rows.held_out,
+        spread=rows.spread,
+        rung=found.name if rows.drawn else "none",
+        resampled=rows.resampled,
+        gradient_calls=found.gradient_calls,
+        seconds=seconds,
+        reasons=rows.reasons,
+        notes=rows.notes,
+    )
+
+
+def _weighed(density: LogDensity, replicates: list[Replicate]) -> Fit:
+    """What is known from draws that were weighed, or that chains made."""
     z, lp, log_q = (torch.stack([getattr(r, name) for r in replicates]) for name in ("z", "log_p", "log_q"))
-    return Posterior(Fit.of_points(density, z, {"lp": lp, "log_q": log_q}), certificate, guide, history)
+    return Fit.of_points(density, z, {"lp": lp, "log_q": log_q})
 
 
-def _nothing_unknown(density: LogDensity, seconds: float) -> Posterior:
-    """Every latent site was summed out exactly: one empty draw, and the evidence without error."""
+def _nothing_unknown(
+    density: LogDensity,
+    began: float,
+    history: list[tuple[str, int, float]] | None = None,
+    trained: Sequence[bool] = (),
+    notes: Sequence[str] = (),
+) -> Posterior:
+    """Every latent site was summed out exactly: one empty draw, and the evidence without error.
+
+    Parameters may have been ``trained``, to convergence or not, in every restart.
+    """
     evidence = float(density.log_prob(torch.zeros(1, 0, dtype=torch.float64)))
-    certificate = Certificate(
-        trusted=not density.flaw, method="exact", guide="none", elbo=evidence, log_evidence=evidence,
-        log_evidence_stderr=0.0, seconds=seconds, reasons=(density.flaw,) if density.flaw else (),
-    )  # fmt: skip
-    return Posterior(Fit.of_density(density, {}, {}), certificate, None, [])
+    reasons = [density.flaw] if density.flaw else []
+    reasons += [] if all(trained) else ["Training stopped before convergence. Raise `steps`."]
+    certificate = exact_verdict(
+        evidence,
+        method="svi" if trained else "exact",
+        seconds=time.perf_counter() - began,
+        reasons=reasons,
+        notes=notes,
+    )
+    return Posterior(Fit.of_density(density, {}, {}), certificate, None, history or [])

@@ -14,23 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.chains import Polished, polish
-from inference.density import LogDensity
+from inference.checks.importance import EASY, POOL, Replicate, nowhere, weigh
+from inference.checks.modes import missed_mass, mixed
+from inference.checks.psis import resample
+from inference.checks.stein import departures, subset
+from inference.checks.tails import uncarried
+from inference.density.log_density import LogDensity
+from inference.density.prior_starts import many_prior_starts, prior_starts
+from inference.density.problems import Replicates, draws_of
 from inference.guides import flow, flow_training, full_rank, mean_field, rungs
 from inference.guides.blend import Blend
 from inference.guides.flow import Flow
 from inference.guides.gaussian import Gaussian
 from inference.guides.lbfgs import Climb
 from inference.guides.mixture import Mixture
-from inference.guides.start import FROM_PRIOR, climbs
-from inference.modes import missed_mass, mixed
-from inference.prior_starts import many_prior_starts, prior_starts
-from inference.problems import Replicates, draws_of
-from inference.progress import Report
-from inference.resampling import resample
-from inference.stein import departures, subset
-from inference.tails import uncarried
-from inference.weighing import EASY, POOL, Replicate, nowhere, weigh
+from inference.guides.starts import FROM_PRIOR, climbs
+from inference.hmc.short_chains import Polished, polish
+from inference.runtime.progress import Report
 
 _PER_UNKNOWN = 10  # draws that a covariance needs, for each unknown
 _DENSE = 300  # unknowns up to which a dense covariance is fitted unasked; a step takes their number cubed

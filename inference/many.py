@@ -16,26 +16,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference import options
-from inference.certificate import Certificate, verdict
-from inference.fitted import Fit
+from inference.answers.result import Fit
+from inference.checks.certificate import Certificate
+from inference.checks.importance import POOL, Replicate, weigh
+from inference.checks.modes import mixed
+from inference.checks.stein import departures_of_each
+from inference.checks.tails import MEAN, carried
+from inference.checks.verdict import verdict
+from inference.density.prior_starts import many_prior_starts
+from inference.density.stacked import Stacked, stack
 from inference.guides import full_rank
 from inference.guides.gaussian import Gaussian
 from inference.guides.lbfgs import Climb
 from inference.guides.mixture import Mixture
-from inference.guides.start import NoStartError, climbs
-from inference.isolation import one_thread
+from inference.guides.starts import NoStartError, climbs
 from inference.ladder import mixture_elbos
-from inference.modes import mixed
-from inference.posterior import Posterior
-from inference.prior_starts import many_prior_starts
-from inference.progress import Progress
-from inference.seeds import mix
-from inference.stacked import Stacked, stack
-from inference.stein import departures_of_each
-from inference.tails import MEAN, carried
-from inference.weighing import POOL, Replicate, weigh
-from inference.workers import run_each, workers
+from inference.posterior.posterior import Posterior
+from inference.runtime.arguments import check_counts
+from inference.runtime.isolation import one_thread
+from inference.runtime.progress import Progress
+from inference.runtime.workers import mix, run_each, workers
 
 _BATCH = 128  # data sets that are moved together, by one worker
 _STARTS = 2  # of each: there are many data sets to try others in
@@ -134,7 +134,7 @@ def fit_many(
         (torch.Size([3, 200]), [True, True, True])
     """
     began = time.perf_counter()
-    options.check_counts(draws=draws)
+    check_counts(draws=draws)
     if not len(data):
         raise ValueError("data: expected at least one data set, got none.")
     stacked = stack(story, data, args, kwargs, each=each)

@@ -7,38 +7,10 @@ from typing import Any
 
 import torch
 
-from inference.isolation import isolated
-from inference.loaders import collected, is_loader
-from inference.structure import Structure
-
-
-def check_counts(**counts: int | None) -> None:
-    """Require positive integers, or ``None``."""
-    for name, value in counts.items():
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"{name}: expected a positive integer, got {value!r}.")
-
-
-def warm_up(steps: Any) -> int:
-    """The number of steps of the warm-up."""
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
-        raise ValueError(f"warm_up: expected a number of steps, 0 for none, got {steps!r}.")
-    return steps
-
-
-def device(name: str | torch.device | None) -> torch.device | None:
-    """The device to train on, after a tensor was put there; ``None`` where none was named."""
-    if name is None:
-        return None
-    try:
-        chosen = torch.device(name)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device: expected a device that torch can use here, got {name!r} ({reason})."
-        ) from error
-    return chosen
+from inference.runtime.isolation import isolated
+from inference.story.structure import Structure
+from inference.svi.loaders import collected, is_loader
+from inference.svi.request import SVI
 
 
 def require_cpu(chosen: torch.device | None) -> None:
@@ -50,13 +22,13 @@ def require_cpu(chosen: torch.device | None) -> None:
         )
 
 
-def rows_of(data: Any, batch_size: int | None, held_out: Any) -> tuple[Any, Any]:
+def rows_of(data: Any, svi: SVI) -> tuple[Any, Any]:
     """The loader, where data come from one, and all of its rows; else ``None`` and the data."""
     if not is_loader(data):
         return None, data
-    if batch_size is not None:
+    if svi.batch_size is not None:
         raise ValueError("batch_size: the loader makes the batches, expected None, got a number.")
-    if held_out is not None and not isinstance(held_out, Mapping):
+    if svi.held_out is not None and not isinstance(svi.held_out, Mapping):
         raise ValueError(
             "held_out: a loader hands out all of its rows, expected a mapping of other rows, got a share."
         )

@@ -16,11 +16,12 @@ from experiments.commands.hints import fitting_hints, improper, story_hints
 from experiments.commands.sites import site_rows
 from experiments.commands.story_file import StoryFile, first_line
 from experiments.report.errors import InputError
-from inference.bijections import bijection
-from inference.calls import Call
-from inference.evidence import Evidence, as_evidence
-from inference.isolation import isolated
-from inference.structure import Structure, inspect_story
+from inference.runtime.isolation import isolated
+from inference.story.bijections import bijection
+from inference.story.call import Call
+from inference.story.evidence import Evidence, as_evidence
+from inference.story.inspection import inspect_story
+from inference.story.structure import Structure
 
 __all__ = ["Checked", "check", "prior_traces"]
 

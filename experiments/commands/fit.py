@@ -22,9 +22,9 @@ from experiments.report.errors import InputError
 from experiments.report.launch import Settings, execute
 from experiments.report.numbers import aligned
 from experiments.report.run import Run
-from inference.calls import Call
-from inference.evidence import as_evidence
-from inference.structure import inspect_rows
+from inference.story.call import Call
+from inference.story.evidence import as_evidence
+from inference.story.inspection import inspect_rows
 
 __all__ = ["NOT_TRUSTED", "fit_command"]
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from experiments.commands.story_file import first_line
-from inference.density import LogDensity
-from inference.evidence import Evidence
-from inference.structure import Site, Structure
+from inference.density.log_density import LogDensity
+from inference.story.evidence import Evidence
+from inference.story.structure import Site, Structure
 
 __all__ = ["fitting_hints", "improper", "story_hints"]
 

@@ -16,8 +16,8 @@ from experiments.report.errors import InputError
 from experiments.report.folder import write_text
 from experiments.report.graph import graph_svg
 from experiments.report.numbers import aligned
-from inference.evidence import as_evidence
-from inference.structure import inspect_story
+from inference.story.evidence import as_evidence
+from inference.story.inspection import inspect_story
 
 __all__ = ["show_command"]
 

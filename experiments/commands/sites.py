@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.distributions import constraints
 
-from inference.structure import Plate, Site, Structure
+from inference.story.structure import Plate, Site, Structure
 
 __all__ = ["site_rows"]
 

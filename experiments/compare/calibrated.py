@@ -281,7 +281,7 @@ class Calibration:
         ``az.plot_ecdf(out["prior_sbc"]["mu"].values.ravel(), cdf=scipy.stats.uniform().cdf, ...)``.
         The group is called so for truths from a posterior too, since this is where the plot looks.
         """
-        from inference.groups import build
+        from inference.arviz_groups.build import build
 
         values = {name: np.asarray(pit)[None] for name, pit in self.pit().items()}
         return build({"prior_sbc": values}, {}, {}, {"fits": self.fits, "refused": self.refused})

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from experiments.compare.moments import MomentErrors
-from inference.convergence import ess_raw
+from inference.hmc.convergence import ess_raw
 
 __all__ = ["MEAN", "Agreement", "agreement", "chain_moments"]
 

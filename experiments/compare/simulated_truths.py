@@ -19,12 +19,13 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from inference import fit
-from inference.batching import Batched
-from inference.calls import Call, story_name
-from inference.contraction import total_log_prob
-from inference.plan import enumerating
-from inference.questions import Question
-from inference.structure import Structure, inspect_rows
+from inference.answers.questions import Question
+from inference.compiler.vmapped import Batched
+from inference.density.enumeration import total_log_prob
+from inference.story.call import Call, story_name
+from inference.story.inspection import inspect_rows
+from inference.story.plan import enumerating
+from inference.story.structure import Structure
 
 REPLICATED = "{}_replicated"  # the site of the data that are replicated beside the observed ones
 _FEWEST = 250  # posterior draws of a restart: what its certificate wants to see

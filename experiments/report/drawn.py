@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from experiments.report.graph import graph_svg
-from inference.calls import Call
-from inference.evidence import as_evidence
-from inference.structure import inspect_story
+from inference.story.call import Call
+from inference.story.evidence import as_evidence
+from inference.story.inspection import inspect_story
 
 __all__ = ["drawn"]
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from html import escape
 
-from inference.structure import Site, Structure
+from inference.story.structure import Site, Structure
 
 __all__ = ["graph_svg"]
 
@@ -64,7 +64,7 @@ def graph_svg(structure: Structure, seen: Collection[str] = (), note: str = "") 
     Parameters
     ----------
     structure
-        Of the story, from ``inference.structure.inspect_story``.
+        Of the story, from ``inference.story.inspection.inspect_story``.
     seen
         Names of the sites that are data; they are filled.
     note
@@ -79,8 +79,8 @@ def graph_svg(structure: Structure, seen: Collection[str] = (), note: str = "") 
     Examples
     --------
     >>> import pyro, pyro.distributions as dist
-    >>> from inference.calls import Call
-    >>> from inference.structure import inspect_story
+    >>> from inference.story.call import Call
+    >>> from inference.story.structure import inspect_story
     >>> def coin(n):
     ...     bias = pyro.sample("bias", dist.Beta(2.0, 2.0))
     ...     with pyro.plate("toss", n, dim=-1):

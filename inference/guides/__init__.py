@@ -1,8 +1,15 @@
-"""Approximating families, one per file, all with the same three verbs.
+"""Approximating families, one per file, all with the same three verbs: fit, scaled, log_prob.
 
 A family is a frozen value: ``fit(problems, ends, ...)`` makes one, ``scaled(e)`` maps standardized draws to
 unconstrained vectors, ``log_prob(z)`` is its log density. The rungs are found by scanning: every
 module here that defines ``fit`` and ``NAME`` is a rung, so that adding one touches one file.
+
+Read ``gaussian`` first, then ``lbfgs`` and ``starts`` (where fits begin), ``natural_gradient`` (how a
+Gaussian is fitted), ``full_rank``, ``mean_field``, ``laplace`` (the rungs), ``mixture`` and ``blend``
+(several at once), ``flow`` with ``flow_layers``, ``flow_warp`` and ``flow_training``. ``serialization``
+writes a family as tensors.
+
+May import: ``runtime``, ``story``, ``compiler``, ``density``.
 """
 
 from __future__ import annotations

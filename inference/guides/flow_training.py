@@ -21,7 +21,7 @@ from inference.guides import flow
 from inference.guides.flow import Flow, whitened
 from inference.guides.flow_layers import Weights
 from inference.guides.gaussian import Gaussian, ValueAndGrad
-from inference.progress import Report
+from inference.runtime.progress import Report
 
 DRAWS = 256  # per problem and step
 EVERY = 250  # steps between looks

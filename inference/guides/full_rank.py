@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from inference.density.problems import Problems, draws_of
 from inference.guides.gaussian import Gaussian, standard_draws
 from inference.guides.lbfgs import Climb
-from inference.guides.natural import Fitted, ascend
-from inference.guides.start import best_start
-from inference.problems import Problems, draws_of
-from inference.progress import Report
+from inference.guides.natural_gradient import Fitted, ascend
+from inference.guides.starts import best_start
+from inference.runtime.progress import Report
 
 NAME = "full_rank"
 LARGEST = 1000  # unknowns; the batch needs two draws for each, and a dense covariance

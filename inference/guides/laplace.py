@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from inference.density.problems import Problems
 from inference.guides.gaussian import standard_draws
 from inference.guides.lbfgs import Climb, climb
-from inference.guides.natural import Fitted
-from inference.guides.start import elbos, laplace
-from inference.problems import Problems
-from inference.progress import Report
+from inference.guides.natural_gradient import Fitted
+from inference.guides.starts import elbos, laplace
+from inference.runtime.progress import Report
 
 NAME = "laplace"
 _CALLS, _GAIN = 300, 1e-10  # the mode itself is wanted here

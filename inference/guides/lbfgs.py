@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from inference.density.problems import Problems
 from inference.guides.gaussian import Gaussian
-from inference.problems import Problems
 
 _MEMORY = 10  # pairs of steps and gradient differences
 _CALLS = 80  # batched gradients at most: the rung that follows needs a start, not a mode

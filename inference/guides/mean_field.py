@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import torch
 
+from inference.density.problems import Problems
 from inference.guides.gaussian import Gaussian, standard_draws
 from inference.guides.lbfgs import Climb
-from inference.guides.natural import Fitted, ascend
-from inference.guides.start import elbos
-from inference.problems import Problems
-from inference.progress import Report
+from inference.guides.natural_gradient import Fitted, ascend
+from inference.guides.starts import elbos
+from inference.runtime.progress import Report
 
 NAME = "mean_field"
 _DRAWS = 64

@@ -13,10 +13,11 @@ import pytest
 import torch
 from pyro.nn import PyroModule
 
-from inference import fit, schedule
-from inference.calls import Call
-from inference.local import affordable
-from inference.structure import inspect_story
+from inference import fit
+from inference.answers.row_programs import affordable
+from inference.story.call import Call
+from inference.story.inspection import inspect_story
+from inference.svi import schedule
 
 LOADING = torch.tensor([[1.2, 0.3], [-0.7, 0.9], [0.4, 1.5]])
 NOISE = 0.6

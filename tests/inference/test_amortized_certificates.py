@@ -9,9 +9,10 @@ import pytest
 import torch
 from pyro.nn import PyroModule
 
-from inference import fit, schedule
-from inference.certificate import Certificate, RowCheck
-from inference.psis import pareto_smooth_rows
+from inference import fit
+from inference.checks.certificate import Certificate, RowCheck
+from inference.checks.psis import pareto_smooth_rows
+from inference.svi import schedule
 
 
 @pytest.fixture(autouse=True)

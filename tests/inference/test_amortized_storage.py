@@ -12,7 +12,8 @@ import pytest
 import torch
 from pyro.nn import PyroModule, PyroParam
 
-from inference import fit, load, schedule
+from inference import fit, load
+from inference.svi import schedule
 
 
 @pytest.fixture(autouse=True, scope="module")

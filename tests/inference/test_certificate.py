@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from inference import fit, prior
-from inference.convergence import rank_normalized_rhat, rhat_limit
+from inference.checks.psis import khat_threshold, pareto_smooth
 from inference.guides.gaussian import Gaussian
 from inference.guides.mixture import Mixture
-from inference.isolation import isolated
+from inference.hmc.convergence import rank_normalized_rhat, rhat_limit
 from inference.ladder import mixture_elbos
-from inference.psis import khat_threshold, pareto_smooth
+from inference.runtime.isolation import isolated
 
 
 def heights(n):

@@ -7,10 +7,10 @@ import arviz as az
 import pytest
 import torch
 
-from inference.chains import begin, polish
-from inference.hamiltonian import Chains, Metric, transition
-from inference.record import Record
-from inference.warmup import Sampler, warm_up
+from inference.hmc.adaptation import Sampler, warm_up
+from inference.hmc.chain_record import Record
+from inference.hmc.hamiltonian import Chains, Metric, transition
+from inference.hmc.short_chains import begin, polish
 
 RESTARTS, CHAINS, DRAWS = 4, 64, 1000
 

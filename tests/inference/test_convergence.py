@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from inference.convergence import (
+from inference.hmc.convergence import (
     Ranks,
     ess_bulk,
     ess_raw,
@@ -53,7 +53,7 @@ def test_statistics_of_many_quantities_are_those_of_arviz(chains, draws):
 def test_statistics_do_not_depend_on_how_many_quantities_are_treated_at_a_time(monkeypatch):
     x = autocorrelated(4, 50, 11, seed=1)
     whole = [f(x) for f in (rank_normalized_rhat, ess_bulk, ess_tail)]
-    monkeypatch.setattr("inference.convergence._MEMORY", 450)
+    monkeypatch.setattr("inference.hmc.convergence._MEMORY", 450)
     parts = [f(x) for f in (rank_normalized_rhat, ess_bulk, ess_tail)]
     assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
 

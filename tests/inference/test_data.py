@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from inference import fit
-from inference.calls import Call
-from inference.density import LogDensity
-from inference.evidence import as_evidence
-from inference.structure import inspect_rows
+from inference.density.log_density import LogDensity
+from inference.story.call import Call
+from inference.story.evidence import as_evidence
+from inference.story.inspection import inspect_rows
 from ppl_models.binomial_pixels import EXAMPLE, binomial_pixels
 
 ARGS, DATA = EXAMPLE

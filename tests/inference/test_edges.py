@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from inference import fit, prior
-from inference.calls import Call
-from inference.edges import edged, inside
-from inference.stacked import stack
-from inference.structure import inspect_rows
+from inference.density.stacked import stack
+from inference.story.call import Call
+from inference.story.inspection import inspect_rows
+from inference.story.support import edged, inside
 
 SHIFT = dist.transforms.AffineTransform
 

@@ -6,10 +6,10 @@ import pyro
 import pyro.distributions as dist
 import torch
 
-from inference.calls import Call
-from inference.density import LogDensity
-from inference.evidence import as_evidence
-from inference.structure import inspect_story
+from inference.density.log_density import LogDensity
+from inference.story.call import Call
+from inference.story.evidence import as_evidence
+from inference.story.inspection import inspect_story
 
 
 def ill_conditioned(n):

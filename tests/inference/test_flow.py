@@ -9,11 +9,11 @@ import torch
 from pyro.infer import Predictive
 
 from inference import fit, load
+from inference.checks.psis import effective_size, pareto_smooth
 from inference.guides import rungs
 from inference.guides.flow import Flow
 from inference.guides.flow_training import train
 from inference.guides.gaussian import Gaussian
-from inference.psis import effective_size, pareto_smooth
 
 F64 = torch.float64
 

@@ -5,13 +5,12 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-import inference.evaluation
-from inference.calls import Call
-from inference.density import LogDensity
-from inference.evidence import as_evidence
-from inference.expansion import lift
-from inference.graphs import RandomStoryError, trace
-from inference.structure import inspect_rows
+import inference.density.evaluation
+from inference.compiler.vmapped import RandomStoryError, lift, trace
+from inference.density.log_density import LogDensity
+from inference.story.call import Call
+from inference.story.evidence import as_evidence
+from inference.story.inspection import inspect_rows
 
 N, FEATURES = 30, 3
 CENTRE = torch.tensor([2.0, -1.5, 3.0])
@@ -65,7 +64,7 @@ def data(family, labelled):
 def densities(story, values, monkeypatch, args=()):
     structure, evidence = inspect_rows(Call.bind(story, args), as_evidence(values))
     folded = LogDensity(structure, evidence)
-    monkeypatch.setattr(inference.evaluation, "fold", lambda *_: None)
+    monkeypatch.setattr(inference.density.evaluation, "fold", lambda *_: None)
     plain = LogDensity(structure, evidence)
     assert plain.folded is None and plain.traced
     return folded, plain

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from inference.groups import build, write_netcdf
+from inference.arviz_groups.build import build, write_netcdf
 
 az = pytest.importorskip("arviz")
 OLD = int(az.__version__.split(".")[0]) < 1
@@ -248,6 +248,6 @@ def test_ranks_of_truths_are_what_calibration_plots_read():
 
 
 def test_the_conversion_needs_neither_torch_nor_an_import_of_arviz():
-    code = "import sys, inference.groups; print({'torch', 'arviz', 'xarray'} & set(sys.modules))"
+    code = "import sys, inference.arviz_groups.build; print({'torch', 'arviz', 'xarray'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

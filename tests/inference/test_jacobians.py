@@ -5,7 +5,7 @@ import torch
 from pyro.distributions import constraints as c
 
 from experiments._never_silently_wrong_faults import missing_jacobian
-from inference.jacobians import wrong_jacobian
+from inference.story.bijections import wrong_jacobian
 
 SUPPORTS = {
     "real": (c.real, (3,)),

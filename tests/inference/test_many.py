@@ -8,7 +8,10 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from inference import fit, fit_many, many, stacked, weighing, workers
+from inference import fit, fit_many, many
+from inference.checks import importance as weighing
+from inference.density import stacked
+from inference.runtime import workers
 
 SETS, ROWS, DRAWS = 30, 12, 400
 

@@ -11,10 +11,10 @@ from pyro.nn import PyroModule
 from experiments.truth.posteriors import posterior
 from experiments.truth.random_modes import random_modes
 from inference import fit
+from inference.checks.modes import missed_mass
 from inference.guides.gaussian import Gaussian
 from inference.guides.lbfgs import Climb
 from inference.guides.mixture import Mixture
-from inference.modes import missed_mass
 
 X = (4 + 5 * torch.rand(200, generator=torch.Generator().manual_seed(0)))[:, None]
 

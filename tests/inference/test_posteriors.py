@@ -7,7 +7,7 @@ import torch
 from pyro import poutine
 
 from inference import fit
-from inference.isolation import isolated
+from inference.runtime.isolation import isolated
 from ppl_models import binomial_pixels, gaussian_classes, linear_regression
 
 

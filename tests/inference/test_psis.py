@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from inference.psis import (
+from inference.checks.psis import (
     effective_size,
     fit_generalized_pareto,
     generalized_pareto_quantile,

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from inference import reference
-from inference.approach import approach
-from inference.long_chains import run
+from inference.hmc.long_chains import approach, run
 from ppl_models import linear_regression
 
 

@@ -7,9 +7,9 @@ import sys
 import pytest
 import torch
 
-from inference.points import simplified
-from inference.recording import record
-from inference.tape import Meta
+from inference.compiler.batched_function import simplified
+from inference.compiler.recording import record
+from inference.compiler.tape import Meta
 
 DOUBLE = {"dtype": torch.float64}
 ROWS, COLUMNS, POINTS = 1_000, 3, 4

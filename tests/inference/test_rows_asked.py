@@ -8,9 +8,9 @@ import torch
 from pyro.nn import PyroModule, PyroParam
 
 from inference import fit, load
-from inference.calls import Call
-from inference.minibatch import Batch
-from inference.tracing import TracedStep
+from inference.story.call import Call
+from inference.svi.compiled_step import TracedStep
+from inference.svi.minibatch import Batch
 
 X = 3 + 2 * torch.randn(40, 1, generator=torch.Generator().manual_seed(0))
 

@@ -6,7 +6,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from inference.stacked import stack
+from inference.density.stacked import stack
 
 SETS, DRAWS = 5, 4
 

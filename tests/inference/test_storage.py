@@ -9,7 +9,8 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from inference import fit, groups, load, prior
+from inference import fit, load, prior
+from inference.arviz_groups import build as groups
 from ppl_models.binomial_pixels import EXAMPLE, binomial_pixels
 
 QUICK = {"restarts": 1, "draws": 60, "seed": 0}

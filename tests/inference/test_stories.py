@@ -13,11 +13,11 @@ from pyro.nn import PyroModule, PyroSample
 from torch.distributions import biject_to, constraints
 
 from inference import fit, prior
-from inference.bijections import bijection
-from inference.calls import Call
-from inference.density import LogDensity
-from inference.evidence import as_evidence
-from inference.structure import inspect_rows
+from inference.density.log_density import LogDensity
+from inference.story.bijections import bijection
+from inference.story.call import Call
+from inference.story.evidence import as_evidence
+from inference.story.inspection import inspect_rows
 
 QUICK = {"restarts": 2, "draws": 400, "seed": 0}
 

@@ -15,15 +15,16 @@ from pyro.infer import Predictive, Trace_ELBO, TraceEnum_ELBO
 from pyro.infer.autoguide import AutoDelta, AutoMultivariateNormal, AutoNormal
 from pyro.nn import PyroModule, PyroParam
 
-from inference import fit, load, schedule
-from inference.calls import Call
-from inference.construct import beside
-from inference.evidence import as_evidence
-from inference.handlers import Known
-from inference.isolation import isolated
-from inference.minibatch import Rows
-from inference.plan import plan
-from inference.structure import inspect_rows
+from inference import fit, load
+from inference.runtime.isolation import isolated
+from inference.story.call import Call
+from inference.story.construct import beside
+from inference.story.evidence import as_evidence
+from inference.story.handlers import Known
+from inference.story.inspection import inspect_rows
+from inference.story.plan import plan
+from inference.svi import schedule
+from inference.svi.minibatch import Rows
 
 X = torch.tensor([3.0, 5.0, 4.0, 8.0, 6.5, 2.5])
 PRIOR, NOISE = 10.0, 2.0

@@ -15,19 +15,20 @@ from pyro.nn import PyroModule, PyroParam
 from torch import nn
 from torch.utils.data import DataLoader
 
-from inference import fit, prior, schedule
-from inference.asked import Asked
-from inference.calls import Call
-from inference.construct import beside, maker
-from inference.evidence import as_evidence
-from inference.holding import hold_out
-from inference.minibatch import Rows
-from inference.plan import plan
-from inference.progress import Progress
-from inference.restart import restarted
-from inference.structure import inspect_rows
-from inference.target import Target
-from inference.training import train
+from inference import fit, prior
+from inference.runtime.progress import Progress
+from inference.story.call import Call
+from inference.story.construct import beside, maker
+from inference.story.evidence import as_evidence
+from inference.story.inspection import inspect_rows
+from inference.story.plan import plan
+from inference.svi import schedule
+from inference.svi.held_out import hold_out
+from inference.svi.minibatch import Rows
+from inference.svi.request import Asked
+from inference.svi.restart import restarted
+from inference.svi.target import Target
+from inference.svi.training import train
 
 SOURCE = """
 import pyro, torch

@@ -8,17 +8,17 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from inference.anysize import UnlikeError, any_size
-from inference.cache import Kept
-from inference.calls import Call
-from inference.density import LogDensity
-from inference.evidence import as_evidence
-from inference.isolation import isolated
-from inference.points import simplified
-from inference.recording import RandomStoryError, record
-from inference.simplify import simplify
-from inference.spelling import compiled
-from inference.structure import inspect_rows
+from inference.compiler.any_size import UnlikeError, any_size
+from inference.compiler.batched_function import simplified
+from inference.compiler.codegen import compiled
+from inference.compiler.recording import RandomStoryError, record
+from inference.compiler.simplify import simplify
+from inference.density.log_density import LogDensity
+from inference.density.traced import Kept
+from inference.runtime.isolation import isolated
+from inference.story.call import Call
+from inference.story.evidence import as_evidence
+from inference.story.inspection import inspect_rows
 
 DOUBLE = {"dtype": torch.float64}
 ROWS = torch.tensor([3.0, -1.5, 4.0, 8.0, 2.5], **DOUBLE)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from pyro import poutine
 
-from inference.calls import Call
-from inference.isolation import isolated
+from inference.runtime.isolation import isolated
+from inference.story.call import Call
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from pyro.poutine.util import site_is_subsample
 
 import inference
 import ppl_models
-from inference.bijections import bijection
-from inference.calls import Call
-from inference.density import LogDensity
-from inference.evidence import as_evidence
-from inference.isolation import isolated
-from inference.structure import inspect_story
+from inference.density.log_density import LogDensity
+from inference.runtime.isolation import isolated
+from inference.story.bijections import bijection
+from inference.story.call import Call
+from inference.story.evidence import as_evidence
+from inference.story.inspection import inspect_story
 
 MODULES = [
     importlib.import_module(f"ppl_models.{found.name}")

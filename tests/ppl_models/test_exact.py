@@ -13,8 +13,8 @@ import torch
 from pyro import poutine
 
 import ppl_models
-from inference.calls import Call
-from inference.isolation import isolated
+from inference.runtime.isolation import isolated
+from inference.story.call import Call
 
 MODULES = [
     module

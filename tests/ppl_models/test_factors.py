@@ -10,10 +10,10 @@ from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.mixture import GaussianMixture
 
-from inference.calls import Call
-from inference.density import LogDensity
-from inference.evidence import as_evidence
-from inference.structure import inspect_story
+from inference.density.log_density import LogDensity
+from inference.story.call import Call
+from inference.story.evidence import as_evidence
+from inference.story.inspection import inspect_story
 from ppl_models.distributions.factors import as_trapezoid, below_diagonal, squares, trapezoid
 from ppl_models.factor_analysers import factor_analysers, mode
 from ppl_models.factor_analysis import exact as factors_given

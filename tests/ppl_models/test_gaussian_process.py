@@ -3,10 +3,10 @@
 import torch
 
 from inference import fit
-from inference.calls import Call
-from inference.density import LogDensity
-from inference.evidence import as_evidence
-from inference.structure import inspect_story
+from inference.density.log_density import LogDensity
+from inference.story.call import Call
+from inference.story.evidence import as_evidence
+from inference.story.inspection import inspect_story
 from ppl_models.gaussian_process import GIVEN, exact, gaussian_process
 
 # Fixed before any result was seen: half a sine and a half, 25 inputs, noise .3.

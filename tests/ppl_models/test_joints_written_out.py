@@ -9,8 +9,8 @@ import torch
 from pyro import poutine
 from scipy import stats
 
-from inference.calls import Call
-from inference.isolation import isolated
+from inference.runtime.isolation import isolated
+from inference.story.call import Call
 
 
 def told(name, seed):

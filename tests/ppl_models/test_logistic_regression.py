@@ -8,8 +8,8 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 import inference
-from inference.calls import Call
-from inference.isolation import isolated
+from inference.runtime.isolation import isolated
+from inference.story.call import Call
 from ppl_models.logistic_regression import EXAMPLE, logistic_regression
 
 SPREAD = 1.5

@@ -17,7 +17,7 @@ from experiments.truth.posteriors import (
     names,
     posterior,
 )
-from inference.isolation import isolated
+from inference.runtime.isolation import isolated
 
 DRAWS, SEED = 4000, 1
 

@@ -12,12 +12,12 @@ import torch
 from pyro import poutine
 
 from experiments.truth import posteriordb
-from inference.bijections import bijection
-from inference.calls import Call
-from inference.density import LogDensity
-from inference.evidence import as_evidence
-from inference.isolation import isolated
-from inference.structure import inspect_story
+from inference.density.log_density import LogDensity
+from inference.runtime.isolation import isolated
+from inference.story.bijections import bijection
+from inference.story.call import Call
+from inference.story.evidence import as_evidence
+from inference.story.inspection import inspect_story
 
 pytestmark = pytest.mark.skipif(
     not Path(os.environ.get("PDB_PATH", ""), "reference_posteriors").is_dir(),

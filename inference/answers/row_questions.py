@@ -1,0 +1,155 @@
+"""Questions to a fit whose unknowns all belong to rows: answered row by row, all draws in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inference.answers.questions import about, require_sites
+from inference.answers.repeated_rows import Tiles, tiles_of
+from inference.answers.result import Fit
+from inference.answers.row_draws import blocks, choose, forward
+from inference.answers.row_programs import assumable, conditioned
+from inference.answers.row_proposal import Proposal
+from inference.story.evidence import as_evidence, require_maskable
+from inference.story.plan import reaches_outside
+from inference.story.structure import Structure
+
+_MOST = 1024  # draws of a row that a sample is chosen from
+
+
+def pose(
+    fit: Fit,
+    given: Mapping[str, Any] | None,
+    args: tuple[Any, ...] | None,
+    argument: str = "given",
+    *,
+    assume: Collection[str] = (),
+    assume_all: bool = False,
+) -> Proposal | None:
+    """Turn a question into a proposal for its rows.
+
+    Args:
+        fit: whose unknowns all belong to rows.
+        given: site name -> value; nothing, and no ``args``, asks about the fitted rows.
+        args: what the story is called with for the new rows.
+        argument: what the caller calls ``given``, for error messages.
+        assume: discrete sites to be conditioned on value by value.
+        assume_all: condition on all discrete sites that matter so, to draw them.
+
+    Returns:
+        ``None`` where the question is not one of separate rows; it is then asked as any other.
+
+    Raises:
+        ValueError: for unknown sites and values that do not fit.
+    """
+    if fit.local is None:
+        return None
+    evidence = as_evidence(given or {}, argument)
+    require_sites(fit, [*evidence, *assume], argument)
+    if not evidence and args is None:
+        structure, checked = fit.structure, dict(fit.evidence)
+    else:
+        structure, checked = about(fit, evidence, args, argument)
+    tiles = tiles_of(structure, checked)
+    return None if tiles is None else _roles(fit, tiles, assume, assume_all)
+
+
+def _roles(fit: Fit, tiles: Tiles, assume: Collection[str], assume_all: bool) -> Proposal | None:
+    """Decide what becomes of every site, or ``None`` where that is not done row by row."""
+    local, structure = fit.local, tiles.structure
+    if local is None:
+        return None
+    sites, evidence = structure.sample_sites, tiles.evidence
+    relevant = structure.ancestors([*evidence, *assume])
+    hidden = [n for n in sites if n in relevant and n not in evidence and not sites[n].discrete]
+    guided = local.guide is not None and bool(hidden) and set(hidden) <= set(local.proposed)
+    if guided:
+        relevant |= structure.ancestors(local.proposed)
+        hidden = [n for n in local.proposed if n not in evidence]
+    half = [n for n, e in evidence.items() if e.seen is not None and structure.children(n) & relevant]
+    for name, one in evidence.items():
+        if one.seen is not None and name not in half:
+            require_maskable(name, sites[name].fn, one.seen, "given")
+    discrete = [n for n in sites if n in relevant and sites[n].discrete and (n not in evidence or n in half)]
+    fits = all(sites[n].enumerable and not reaches_outside(structure, n) for n in discrete)
+    if not fits or any(not sites[n].discrete for n in half):
+        return None
+    above = set() if guided else structure.ancestors(hidden)  # what is drawn from the story follows them
+    told = [
+        n for n in discrete if n in assume or assume_all or n in above or (hidden and conditioned(local, n))
+    ]
+    if not all(assumable(sites[n]) for n in told) or not set(assume) <= set(told):
+        return None
+    dropped = tuple(n for n in sites if n not in relevant and n not in evidence)
+    shared = [] if assume_all else structure.shared_plates([*evidence, *discrete, *hidden])
+    plates = shared or [tiles.plate]
+    return Proposal(
+        tiles, local.guide if guided else None, tuple(hidden), tuple(told),
+        tuple(n for n in discrete if n not in told), dropped, local.read, tuple(plates),
+        local.masked,
+    )  # fmt: skip
+
+
+def log_prob(proposal: Proposal, seed: int) -> tuple[Tensor, Tensor]:
+    """Log density of what is given, per row of the shared plates, and its standard error, in nats."""
+    parts = []
+    with proposal.tiles.structure.call.room(seed), torch.no_grad():
+        for block in blocks(proposal, proposal.draws):
+            parts.append(proposal.weigh(block, proposal.draws).log_mean())
+    value, error = (torch.cat([part[i] for part in parts]).cpu() for i in (0, 1))
+    return value, error
+
+
+def log_density(joint: Proposal, below: Proposal | None, seed: int) -> tuple[Tensor, Tensor]:
+    """Log density of some sites, given others where ``below`` proposes for those alone; and its error."""
+    value, error = log_prob(joint, seed)
+    if below is None:
+        return value, error
+    base, base_error = log_prob(replace(below, plates=joint.plates), seed)
+    return value - base, (error.square() + base_error.square()).sqrt()
+
+
+def probabilities(proposal: Proposal, site: str, seed: int) -> Tensor:
+    """Probabilities of an assumed site given what was seen: (rows, categories)."""
+    support = proposal.tiles.structure.sites[site].fn.enumerate_support(expand=False).reshape(-1)
+    tables = []
+    with proposal.tiles.structure.call.room(seed), torch.no_grad():
+        for block in blocks(proposal, proposal.draws):
+            found = proposal.weigh(block, proposal.draws)
+            each = found.log_w.logsumexp(1)  # as many draws for every value
+            held = torch.stack([combination[site] for combination in found.combinations])
+            columns = [each[(held == value).to(each.device)].logsumexp(0) for value in support]
+            tables.append(torch.stack(columns, -1).softmax(-1))
+    shape = [*proposal.tiles.structure.sites[site].shape, len(support)]
+    return torch.cat(tables).reshape(shape).cpu()
+
+
+def sample(fit: Fit, proposal: Proposal, sites: Sequence[str], count: int, seed: int) -> dict[str, Tensor]:
+    """Draw sites given what was seen: each (count, *site shape).
+
+    Latent sites are chosen, for every row by itself, among weighted draws; what depends on them is then
+    drawn from the story, all samples in one run. Of the fitted rows, sites that were data are drawn anew.
+    """
+    tiles = proposal.tiles
+    again = tiles.structure is fit.structure
+    known = {n: e for n, e in tiles.evidence.items() if not (again and n in sites)}
+    with tiles.structure.call.room(seed), torch.no_grad():
+        chosen: dict[str, Tensor] = {}
+        if fit.local is not None and fit.local.refusal:
+            _require_nothing_hidden(fit, known, tiles.structure)
+        elif tiles.evidence and (proposal.proposed or proposal.assumed):
+            draws = proposal.draws if proposal.filled else max(proposal.draws, min(4 * count, _MOST))
+            chosen = choose(proposal, count, draws)
+        return forward(replace(tiles, evidence=known), chosen, sites, count)
+
+
+def _require_nothing_hidden(fit: Fit, known: Collection[str], structure: Structure) -> None:
+    """A story without a likelihood can be run forward from what is given, and no more."""
+    hidden = structure.ancestors(known) & set(structure.sample_sites) - set(known)
+    if hidden and fit.local is not None:
+        fit.local.require_density()

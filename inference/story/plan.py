@@ -1,0 +1,118 @@
+"""What becomes of every site when a story is fitted: inferred, summed out, dropped, or filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from inference.story.evidence import Evidence, factorized, require_maskable
+from inference.story.structure import Structure
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of every site when a story is fitted to data.
+
+    Attributes:
+        unknown: continuous sites that are inferred.
+        summed: discrete sites that are summed out.
+        dropped: sites on which nothing that counts depends.
+        seen: masks of the half-seen sites.
+        filled: half-seen continuous sites whose missing elements are inferred.
+    """
+
+    unknown: tuple[str, ...]
+    summed: tuple[str, ...]
+    dropped: tuple[str, ...]
+    seen: Mapping[str, Tensor]
+    filled: tuple[str, ...]
+
+
+def plan(structure: Structure, evidence: Mapping[str, Evidence]) -> Plan:
+    """Decide which sites are inferred, summed out and dropped.
+
+    Raises:
+        ValueError: for a latent site that can be neither, or missing values that cannot be treated.
+    """
+    sites = structure.sample_sites
+    observed = set(evidence) | {n for n, s in structure.sites.items() if s.observed}
+    rows = structure.row_plate(n for n in observed if n in sites)
+    latent = [n for n in sites if n not in observed]
+    free = [n for n in latent if not sites[n].discrete and not sites[n].within(rows)]
+    relevant = structure.ancestors([*observed, *free])
+    dropped = tuple(n for n in latent if n not in relevant)
+    summed = [n for n in latent if n in relevant and sites[n].discrete]
+    for name in summed:
+        _require_enumerable(structure, name)
+    filled = []
+    for name, one in evidence.items():
+        if one.complete or not (structure.children(name) - set(dropped)):
+            if one.seen is not None:
+                require_maskable(name, sites[name].fn, one.seen)
+        elif sites[name].discrete:
+            _require_enumerable(structure, name)
+            summed.append(name)
+        elif factorized(sites[name].fn):
+            filled.append(name)
+        else:
+            raise ValueError(
+                f"data[{name!r}]: missing elements of {type(sites[name].fn).__name__} cannot be "
+                f"inferred, since other sites depend on it and its elements are not independent given "
+                f"the rest. Write it with independent elements (a plate, or .to_event)."
+            )
+    unknown = tuple(n for n in latent if n in relevant and not sites[n].discrete)
+    seen = {n: e.seen for n, e in evidence.items() if e.seen is not None}
+    return Plan(unknown, tuple(summed), dropped, seen, tuple(filled))
+
+
+def _require_enumerable(structure: Structure, name: str) -> None:
+    site = structure.sites[name]
+    outside = reaches_outside(structure, name)
+    if site.enumerable and outside:
+        raise ValueError(
+            f"site {name!r}: {outside!r} depends on it from outside its plate, so that all its "
+            f"{site.value.numel()} values would have to be summed out jointly. Draw them one by one (for i "
+            f"in pyro.plate(...)), sum them out in the story, or give {name!r} in data."
+        )
+    if not site.enumerable:
+        raise ValueError(
+            f"site {name!r}: expected a discrete site that can be summed out (Bernoulli, Categorical, "
+            f"or Binomial with one total, without .to_event), got a latent "
+            f"{type(site.fn).__name__}. Give it in data, or sum it out in the story."
+        )
+
+
+def reaches_outside(structure: Structure, name: str) -> str | None:
+    """A site that depends on the named one without lying in all of its plates, if there is one.
+
+    Pyro's contraction would take the named site for a single one, shared by its whole plate.
+    """
+    own = {p.name for p in structure.sites[name].plates if p.size > 1}
+    for child in sorted(structure.children(name)):
+        site = structure.sites[child]
+        if site.kind != "deterministic" and not own <= {p.name for p in site.plates}:
+            return child
+    return None
+
+
+@contextmanager
+def enumerating(summed: Collection[str]) -> Iterator[None]:
+    """Name the sites that are summed out when a run fails on holding all of their values at once.
+
+    Raises:
+        ValueError: in place of a ``RuntimeError`` of torch, if there are such sites.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not summed:
+            raise
+        raise ValueError(
+            f"story: it could not be run with {', '.join(map(repr, summed))} summed out, when such a site "
+            f"holds all its values at once, in a dimension to the left ({str(error).splitlines()[0]}). Use "
+            f"its value in tensor operations only (indexing, torch.where), not in Python branches, .item() "
+            f"or assignments in place; or give it in data."
+        ) from error

@@ -1,0 +1,186 @@
+"""Pyro's SVI behind ``fit``: hand-written guides, Pyro's autoguides, parameters, minibatches.
+
+The story is conditioned on the data from outside, discrete sites are summed out by ``TraceEnum_ELBO``,
+and every restart trains a copy of its own in a parameter store of its own. The fitted guides are then
+weighed against the same log density, by the same rules, as the guides of the ladder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from inference.checks.importance import Replicate
+from inference.density.log_density import LogDensity
+from inference.guides.gaussian import Gaussian
+from inference.runtime.progress import Progress
+from inference.story.call import story_name
+from inference.story.evidence import Evidence
+from inference.story.plan import plan
+from inference.story.programs import FittedGuide
+from inference.story.structure import Structure
+from inference.svi import autoguides
+from inference.svi.guide_draws import Drawn, gaussian, point_mass, weigh, wider
+from inference.svi.held_out import Part, hold_out
+from inference.svi.losses import refusal
+from inference.svi.minibatch import Rows
+from inference.svi.request import Request
+from inference.svi.row_certificate import Found, RowFindings, examine, local_of
+from inference.svi.target import Target, baked_density
+from inference.svi.training import Trained, train, training_notes
+
+_ROWS = 1000  # rows of the history that are kept
+
+
+@dataclass(frozen=True)
+class WeightFindings:
+    """What the weights of every restart's draws say, where rows share unknowns.
+
+    Attributes:
+        density: of all unknowns, at the trained parameters.
+        replicates: one for each restart; none where nothing is unknown.
+        gaussians: around each restart's draws, where there is one.
+        guide: of the best restart.
+        flaws: reasons against any fit of this density.
+        notes: remarks that do not bear on trust.
+        point_mass: why no weights can be given, where a guide draws a single point.
+    """
+
+    density: LogDensity
+    replicates: list[Replicate]
+    gaussians: list[Gaussian]
+    guide: FittedGuide | None
+    flaws: list[str]
+    notes: list[str]
+    point_mass: str
+
+
+@dataclass(frozen=True)
+class SVIResult:
+    """All restarts: what the posterior and its certificate are made of.
+
+    Attributes:
+        name: of the guide, or of the loss on samples.
+        converged: whether each restart's training ended by its own rule.
+        history: rows (rung, step, ELBO in nats).
+        gradient_calls: steps of all restarts.
+        findings: row by row where all unknowns belong to rows, else by weights.
+    """
+
+    name: str
+    converged: list[bool]
+    history: list[tuple[str, int, float]]
+    gradient_calls: int
+    findings: RowFindings | WeightFindings
+
+
+def run(
+    structure: Structure,
+    evidence: Mapping[str, Evidence],
+    request: Request,
+    *,
+    draws: int,
+    seeds: list[int],
+    seed: int,
+    progress: bool | None,
+) -> SVIResult:
+    """Train every restart, then weigh its guide's draws against the story's density, or check row by row.
+
+    Raises:
+        ValueError: for a guide that does not match the story, or options that do not fit.
+    """
+    (structure, evidence), held = hold_out(structure, evidence, request.svi.held_out, seed)
+    target = Target(structure, evidence)
+    rows = Rows(structure, evidence, target.plan, request.svi.batch_size, request.loader)
+    watched = None if held is None else Rows(*held, plan(*held), None)
+    request = request if request.by_samples else replace(request, guide=_program(request.guide, target))
+    name = _name(request.svi.loss if request.by_samples else request.guide) if target.size else "none"
+    if target.plan.filled:
+        raise ValueError(
+            f"data: missing elements of {target.plan.filled[0]!r}, on which other sites depend, are "
+            f"inferred by the named guides only. Use guide='auto' without loss, optim and batch_size."
+        )
+    fits: list[Trained] = []
+    with Progress(len(seeds), progress) as bar:
+        for one in seeds:
+            fits.append(train(target, rows, request, one, lambda *row: bar.step(name, *row), watched))
+            bar.restart_done()
+    best = max(fits, key=lambda one: one.elbo if one.held_out is None else one.held_out.elbo)
+    found = _found(target, fits, best, name, held, request)
+    local = local_of(found, draws)
+    findings: RowFindings | WeightFindings
+    if local is not None:
+        findings = examine(found, local, seeds[0])
+    else:
+        findings = _weighed(_density(target, best), fits, best, structure.params, draws, seeds)
+    return SVIResult(
+        name,
+        [one.converged for one in fits],
+        bar.history[:: -(-len(bar.history) // _ROWS) or 1],
+        sum(one.steps for one in fits),
+        findings,
+    )
+
+
+def _found(
+    target: Target, fits: list[Trained], best: Trained, name: str, held: Part | None, request: Request
+) -> Found:
+    """What the check row by row needs to know."""
+    return Found(
+        target, [one.story for one in fits], [one.guide for one in fits], [one.params for one in fits],
+        fits.index(best), [one.converged for one in fits], name, sum(one.steps for one in fits), held,
+        refusal(request.svi.loss) if request.by_samples else "",
+        training_notes(fits, best, by_samples=request.by_samples),
+    )  # fmt: skip
+
+
+def _weighed(
+    density: LogDensity,
+    fits: list[Trained],
+    best: Trained,
+    params: tuple[str, ...],
+    draws: int,
+    seeds: list[int],
+) -> WeightFindings:
+    """Weigh the draws of every restart's guide."""
+    notes = [f"pyro.param {', '.join(params)}: point estimates; the draws do not show their uncertainty."]
+    flaws = [density.flaw] if density.flaw else []
+    replicates, gaussians, points = [], [], []
+    for one, seed in zip(fits, seeds, strict=True):
+        if one.guide is None:
+            continue
+        generator = torch.Generator().manual_seed(seed)
+        fitted = FittedGuide(one.guide, one.params, density.data, density.plan.seen)
+        drawn = Drawn(fitted, density)
+        replicates.append(weigh(drawn, draws, generator))
+        around = gaussian(drawn.sample(max(1000, 4 * density.size), generator))
+        points.append(point_mass(fitted, density))
+        if around is not None:
+            gaussians.append(around)
+            flaws += wider(density, around, replicates[-1], draws, generator)
+    guide = None
+    if best.guide is not None:
+        guide = FittedGuide(best.guide, best.params, density.data, density.plan.seen)
+    return WeightFindings(
+        density, replicates, gaussians, guide, flaws[:1],
+        [*(notes if params else []), *training_notes(fits, best)], next((p for p in points if p), ""),
+    )  # fmt: skip
+
+
+def _density(target: Target, best: Trained) -> LogDensity:
+    """The log density of all unknowns, at the trained parameters."""
+    if not target.structure.params:
+        return target.density
+    call = replace(target.structure.call, story=best.story)
+    return baked_density(replace(target.structure, call=call), target.evidence, best.params)
+
+
+def _program(guide: Any, target: Target) -> Any:
+    return autoguides.by_name(guide, target.size) if isinstance(guide, str) else guide
+
+
+def _name(guide: Any) -> str:
+    return story_name(getattr(guide, "func", guide))
