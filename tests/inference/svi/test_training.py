@@ -25,7 +25,7 @@ from inference.story.plan import plan
 from inference.svi import schedule
 from inference.svi.held_out import hold_out
 from inference.svi.minibatch import Rows
-from inference.svi.request import Asked
+from inference.svi.request import SVI, Request
 from inference.svi.restart import restarted
 from inference.svi.target import Target
 from inference.svi.training import train
@@ -79,11 +79,11 @@ def weights(story):
     return story.net[0].weight
 
 
-def bound(story, data, guide, batch_size=None, args=(), **asked):
+def bound(story, data, guide, batch_size=None, args=(), steps=None, **options):
     """What training starts from: target, rows and what was asked."""
     structure, evidence = inspect_rows(Call.bind(story, args), as_evidence(data))
     target = Target(structure, evidence)
-    return target, Rows(structure, evidence, target.plan, batch_size), Asked(guide, **asked)
+    return target, Rows(structure, evidence, target.plan, batch_size), Request(guide, SVI(**options), steps)
 
 
 # stories and guides as classes
@@ -93,13 +93,13 @@ def test_a_class_is_constructed_anew_for_every_restart(deep):
     structure, evidence = inspect_rows(Call.bind(deep.latent()), as_evidence({"x": points()}))
     target = Target(structure, evidence)
     rows = Rows(structure, evidence, target.plan, None)
-    asked = Asked(deep.guide, steps=2, make=maker(deep.latent))
-    fits = [train(target, rows, asked, seed, lambda *_: None) for seed in (1, 2, 1)]
+    request = Request(deep.guide, steps=2, make=maker(deep.latent))
+    fits = [train(target, rows, request, seed, lambda *_: None) for seed in (1, 2, 1)]
     one, other, again = (weights(f.story) for f in fits)
     assert torch.equal(one, again) and not torch.allclose(one, other, atol=0.1)
     assert not torch.allclose(fits[0].guide.net.weight, fits[1].guide.net.weight, atol=0.1)
     instance = deep.latent()
-    copied = Asked(deep.guide, steps=2)
+    copied = Request(deep.guide, steps=2)
     one, other = (train(target, rows, copied, seed, lambda *_: None) for seed in (1, 2))
     assert torch.allclose(weights(one.story), weights(other.story), atol=0.1)
     assert weights(instance).requires_grad
@@ -127,8 +127,8 @@ def test_networks_keep_their_dtype_and_the_users_object_is_not_changed(deep):
 
 def test_story_and_guide_may_use_the_same_names(deep):
     """In Pyro's store the two ``net`` and ``stddev`` would be one parameter, and one of them untrained."""
-    target, rows, asked = bound(deep.latent(), {"x": points()}, deep.guide, steps=3)
-    with restarted(target, rows, asked, 0) as one:
+    target, rows, request = bound(deep.latent(), {"x": points()}, deep.guide, steps=3)
+    with restarted(target, rows, request, 0) as one:
         assert len(one.params) == len([*one.model.story.parameters(), *one.guide.parameters()]) == 8
         before = [p.detach().clone() for p in one.params]
         one.stepper.take(rows.all)
@@ -186,16 +186,16 @@ def amortized(n, data):
     ids=lambda loss: type(loss).__name__,
 )  # fmt: skip
 def test_every_elbo_finds_the_exact_guide(loss):
-    target, rows, asked = bound(hidden, {"x": ROWS}, amortized, loss=loss, steps=400)
-    found = train(target, rows, asked, 0, lambda *_: None)
+    target, rows, request = bound(hidden, {"x": ROWS}, amortized, loss=loss, steps=400)
+    found = train(target, rows, request, 0, lambda *_: None)
     # Adam near the optimum, gradient noise s = 3 and curvature h = 8 per unit of the log stddev: variance
     # rate * s / 2h, frozen where the falling rate no longer relaxes, at about .009: four of .7 * .041
     assert abs(found.params["slope"].item() - 0.5) < 0.12
     assert abs(found.params["stddev"].item() - math.sqrt(0.5)) < 0.12
     exact = {"slope": 0.5, "stddev": 0.5 * math.log(0.5)}
     for size in (None, 2):
-        target, rows, asked = bound(hidden, {"x": ROWS}, amortized, size, loss=loss, steps=1)
-        with torch.random.fork_rng(), restarted(target, rows, asked, 0) as one, torch.random.fork_rng():
+        target, rows, request = bound(hidden, {"x": ROWS}, amortized, size, loss=loss, steps=1)
+        with torch.random.fork_rng(), restarted(target, rows, request, 0) as one, torch.random.fork_rng():
             with torch.no_grad():
                 for p, name in one.params.items():
                     p.fill_(exact[name])
@@ -218,8 +218,8 @@ def test_minibatch_gradients_are_unbiased_for_a_network(deep):
                 "z", dist.Delta(data["x"][:, :1] * pyro.param("slope", torch.tensor(0.3)), event_dim=1)
             )
 
-    target, rows, asked = bound(deep.latent().double(), {"x": points(12)}, fixed, 3, steps=1)
-    with restarted(target, rows, asked, 0) as restart:
+    target, rows, request = bound(deep.latent().double(), {"x": points(12)}, fixed, 3, steps=1)
+    with restarted(target, rows, request, 0) as restart:
         gradient = restart.stepper.traced.plain
         loss, full = gradient(rows.all, None)
         parts = torch.randperm(12, generator=torch.Generator().manual_seed(1)).chunk(4)
@@ -233,8 +233,8 @@ def test_minibatch_gradients_are_unbiased_for_a_network(deep):
 
 
 def test_warm_up_scales_the_latent_sites_and_not_the_data():
-    target, rows, asked = bound(hidden, {"x": ROWS}, amortized, loss=TraceMeanField_ELBO(), steps=1)
-    with restarted(target, rows, asked, 0) as one:
+    target, rows, request = bound(hidden, {"x": ROWS}, amortized, loss=TraceMeanField_ELBO(), steps=1)
+    with restarted(target, rows, request, 0) as one:
 
         def loss(factor):
             torch.manual_seed(3)
@@ -251,8 +251,8 @@ def test_warm_up_scales_the_latent_sites_and_not_the_data():
 
 def test_a_traced_step_is_plain_pyros_at_the_same_noise(deep):
     torch_story = deep.latent().double()
-    target, rows, asked = bound(torch_story, {"x": points()}, deep.guide, 8, steps=5000)
-    with restarted(target, rows, asked, 0) as one:
+    target, rows, request = bound(torch_story, {"x": points()}, deep.guide, 8, steps=5000)
+    with restarted(target, rows, request, 0) as one:
         step, batches = one.stepper.traced, rows.epochs()
         for factor in (None, torch.tensor(0.3)):
             assert step.trace(next(batches), factor), step.refused
@@ -278,8 +278,8 @@ def test_programs_that_cannot_be_traced_are_run_by_pyro():
             width = 1.0 if float(z.detach().sum()) > 0 else 2.0
             pyro.sample("x", dist.Normal(z, width))
 
-    target, rows, asked = bound(branching, {"x": ROWS}, amortized, steps=400)
-    with restarted(target, rows, asked, 0) as one:
+    target, rows, request = bound(branching, {"x": ROWS}, amortized, steps=400)
+    with restarted(target, rows, request, 0) as one:
         for _ in range(15):
             assert math.isfinite(one.stepper.take(rows.all))
         assert one.stepper.traced.refused
@@ -295,8 +295,8 @@ def test_steps_that_are_not_finite_are_skipped_and_counted():
         with pyro.plate("row", n):
             pyro.sample("z", dist.Normal(spoiled * data["x"], 0.7))
 
-    target, rows, asked = bound(hidden, {"x": ROWS}, sometimes, steps=100)
-    found = train(target, rows, asked, 0, lambda *_: None)
+    target, rows, request = bound(hidden, {"x": ROWS}, sometimes, steps=100)
+    found = train(target, rows, request, 0, lambda *_: None)
     assert found.skipped == 20 and "20 of 100 steps" in found.notes[0]
     assert abs(found.params["slope"].item() - 0.5) < 0.2 and math.isfinite(found.elbo)
 
@@ -309,8 +309,8 @@ def test_steps_that_are_not_finite_are_skipped_and_counted():
 
 
 def test_a_gradient_far_beyond_the_usual_is_clipped_and_counted():
-    target, rows, asked = bound(hidden, {"x": ROWS}, amortized, steps=200)
-    with restarted(target, rows, asked, 0) as one:
+    target, rows, request = bound(hidden, {"x": ROWS}, amortized, steps=200)
+    with restarted(target, rows, request, 0) as one:
         for _ in range(120):
             one.stepper.take(rows.all)
         one.stepper.take(rows.take(torch.arange(4)).replaced({"x": 1e4 * ROWS.double()}, {}, {}, (4,), {}))
@@ -330,8 +330,8 @@ def test_a_gradient_far_beyond_the_usual_is_clipped_and_counted():
     ids=["function", "with scheduler", "Pyro's scheduler", "by name", "Pyro's own", "partial"],
 )  # fmt: skip
 def test_optimizers(optim):
-    target, rows, asked = bound(hidden, {"x": ROWS}, amortized, optim=optim, steps=150)
-    found = train(target, rows, asked, 0, lambda *_: None)
+    target, rows, request = bound(hidden, {"x": ROWS}, amortized, optim=optim, steps=150)
+    found = train(target, rows, request, 0, lambda *_: None)
     assert abs(found.params["slope"].item() - 0.5) < 0.15  # from .2
     if callable(getattr(optim, "pt_optim_args", None)):
         assert found.params["stddev"].item() == 0.5
@@ -374,10 +374,10 @@ def test_held_out_rows_stop_a_network_that_learns_by_heart():
 
 
 def test_held_out_data_by_site_name():
-    target, rows, asked = bound(hidden, {"x": ROWS}, amortized, steps=400)
+    target, rows, request = bound(hidden, {"x": ROWS}, amortized, steps=400)
     other, found = inspect_rows(Call.bind(hidden), as_evidence({"x": torch.tensor([0.3, -1.0])}))
     held = Rows(other, found, plan(other, found), None)
-    result = train(target, rows, asked, 0, lambda *_: None, held)
+    result = train(target, rows, request, 0, lambda *_: None, held)
     exact = dist.Normal(0.0, math.sqrt(2.0)).log_prob(torch.tensor([0.3, -1.0])).mean().item()
     assert (
         abs(result.held_out.elbo - exact) < 4 * result.held_out.stderr + 0.02 and result.held_out.rows is held
@@ -405,7 +405,7 @@ def test_a_loader_makes_the_batches():
     assert torch.equal(torch.random.get_rng_state(), before)
     slope = posterior.guide.params["slope"].item()
     assert abs(slope - 0.5) < 0.1 and posterior.draws["z"].shape == (1, 20, 8)
-    target, _, asked = bound(hidden, {"x": ROWS.repeat(2)}, amortized)
+    target, _, request = bound(hidden, {"x": ROWS.repeat(2)}, amortized)
     rows = Rows(target.structure, target.evidence, target.plan, None, loader)
     with torch.random.fork_rng():
         batches = rows.epochs()
@@ -494,8 +494,8 @@ def test_a_loss_on_samples_trains_a_story_without_likelihood():
 
 def test_an_adversary_climbs_on_a_copy_of_its_own():
     critic, data = Critic(), labelled()
-    target, rows, asked = bound(Pushed(), data, "auto", loss=critic, steps=5)
-    with restarted(target, rows, asked, 0) as one:
+    target, rows, request = bound(Pushed(), data, "auto", loss=critic, steps=5)
+    with restarted(target, rows, request, 0) as one:
         before = one.objective.adversary.slope.item()
         one.stepper.take(rows.all)
         moved = one.objective.adversary.slope.item()
@@ -558,8 +558,8 @@ def test_a_guide_may_draw_a_half_labelled_site_itself():
     """The ELBO is the exact sum over q(y | x) where the label is missing, and the joint density elsewhere."""
     x, labels, missing = ROWS.double(), torch.tensor([1, 0, 0, 1]), [False, True, True, False]
     y = np.ma.masked_array(labels.numpy(), missing)
-    target, rows, asked = bound(two_classes, {"x": x, "y": y}, classifier, steps=1)
-    with restarted(target, rows, asked, 0) as one:
+    target, rows, request = bound(two_classes, {"x": x, "y": y}, classifier, steps=1)
+    with restarted(target, rows, request, 0) as one:
         assert isinstance(one.objective.elbo, TraceEnum_ELBO)
         one.model.batch = rows.all
         elbo = -one.objective.evaluate()

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from inference import fit, load, prior
-from inference.arviz_groups import build as groups
 from ppl_models.binomial_pixels import EXAMPLE, binomial_pixels
 
 QUICK = {"restarts": 1, "draws": 60, "seed": 0}
@@ -181,7 +180,9 @@ def test_a_failure_to_move_into_place_puts_the_old_one_back(posterior, path, mon
 
 
 def test_a_failure_at_first_leaves_nothing(posterior, path, monkeypatch):
-    monkeypatch.setattr(groups, "write_netcdf", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        "inference.posterior.save.write_netcdf", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
+    )
     with pytest.raises(OSError, match="disk full"):
         posterior.save(path)
     assert list(path.parent.iterdir()) == []

@@ -33,7 +33,7 @@ def sampled(function, size, seed, measure=lambda z: {}, **options):
 
 def error(draws):
     """Monte Carlo standard error of the mean of (chains, draws), by ArviZ."""
-    return float(az.mcse(draws.numpy(), method="mean"))
+    return az.mcse(draws.numpy(), method="mean").item()  # of numba, where it is there, an array
 
 
 def test_conjugate_regression_is_sampled_as_its_closed_form():

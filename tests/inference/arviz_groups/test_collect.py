@@ -138,7 +138,9 @@ def test_predictive_draws_follow_the_posterior(posterior, idata):
     assert np.abs((found.mean(0) - mean) / spread).max() < 4.5 * np.sqrt(1.3 / len(found))
 
 
-@pytest.mark.skipif(not OLD, reason="renamed in ArviZ 1.x; tests/inference/test_groups.py runs there")
+@pytest.mark.skipif(
+    not OLD, reason="renamed in ArviZ 1.x; tests/inference/arviz_groups/test_build.py runs there"
+)
 def test_plots(idata):
     import matplotlib.pyplot as plt
 
@@ -152,7 +154,7 @@ def test_plots(idata):
 
 
 @pytest.mark.skipif(
-    not OLD, reason="ArviZ 1.x takes other arguments; tests/inference/test_groups.py runs there"
+    not OLD, reason="ArviZ 1.x takes other arguments; tests/inference/arviz_groups/test_build.py runs there"
 )
 def test_loo_pit(posterior):
     """It wants a predictive draw for every posterior draw, and log likelihood under the site's name."""

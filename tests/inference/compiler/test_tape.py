@@ -210,10 +210,10 @@ def test_densities_need_none_of_torchs_compiler():
     """Its import takes more than a second."""
     code = """
 import sys, torch, pyro, pyro.distributions as dist
-from inference.calls import Call
-from inference.density import LogDensity
-from inference.evidence import as_evidence
-from inference.structure import inspect_rows
+from inference.story.call import Call
+from inference.density.log_density import LogDensity
+from inference.story.evidence import as_evidence
+from inference.story.inspection import inspect_rows
 def story(n):
     mu = pyro.sample("mu", dist.Uniform(-3.0, 5.0))
     tau = pyro.sample("tau", dist.HalfCauchy(2.0))
