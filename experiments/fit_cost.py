@@ -41,8 +41,8 @@ from inference import fit
 from inference.density.log_density import LogDensity
 from inference.runtime.isolation import isolated, one_thread
 from inference.story.call import Call
-from inference.story.evidence import as_evidence
 from inference.story.inspection import inspect_rows
+from inference.story.observations import as_observations
 
 ALONE = True  # it measures time
 BATCH = 64  # draws of a batched gradient
@@ -56,7 +56,7 @@ PHASES = {
     "guide": ("full_rank.py", "fit"),
     "modes": ("modes.py", "mixed"),
     "weights": ("importance.py", "weigh"),
-    "flow": ("flow_training.py", "train"),
+    "flow": ("flow_training.py", "train_flow"),
     "chains": ("short_chains.py", "polish"),
     "missed modes": ("modes.py", "missed_mass"),
     "map back": ("log_density.py", "constrain"),
@@ -171,8 +171,8 @@ def phases(one: Callable[[], Any], seconds: float) -> dict[str, float]:
 
 def gradient_costs(case: Case, rounds: int) -> tuple[dict[str, list[float]], float]:
     """Milliseconds of a gradient of 64 draws and of a step of Pyro's SVI; gap to what is written by hand."""
-    structure, evidence = inspect_rows(Call.bind(case.story, case.args), as_evidence(case.data))
-    density = LogDensity(structure, evidence)
+    structure, observations = inspect_rows(Call.bind(case.story, case.args), as_observations(case.data))
+    density = LogDensity(structure, observations)
     generator = torch.Generator().manual_seed(1)
     z = 0.5 * torch.randn(BATCH, density.size, generator=generator, dtype=torch.float64)
     ways: dict[str, Callable[[], Any]] = {

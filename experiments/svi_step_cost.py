@@ -34,8 +34,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from experiments.report import Run, launch
 from experiments.report.style import ESTIMATED, OTHER, TRUE
 from inference.story.call import Call
-from inference.story.evidence import as_evidence
 from inference.story.inspection import inspect_rows
+from inference.story.observations import as_observations
 from inference.svi.minibatch import Rows
 from inference.svi.request import Request
 from inference.svi.restart import restarted
@@ -135,9 +135,9 @@ def ways(
 ) -> Iterator[tuple[dict[str, Callable[[], Any]], float]]:
     """The steps to be timed, and how far the recorded loss is from plain Pyro's."""
     module = Story(*widths)
-    structure, evidence = inspect_rows(Call.bind(module), as_evidence({"x": x}))
-    target = Target(structure, evidence)
-    rows = Rows(structure, evidence, target.plan, BATCH)
+    structure, observations = inspect_rows(Call.bind(module), as_observations({"x": x}))
+    target = Target(structure, observations)
+    rows = Rows(structure, observations, target.plan, BATCH)
     with restarted(target, rows, Request(Guide, steps=10_000), seed) as one:
         batches, stepper = rows.epochs(), one.stepper
         if stepper is None:

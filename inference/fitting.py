@@ -35,13 +35,13 @@ from inference.runtime.progress import Progress
 from inference.runtime.workers import mix
 from inference.story.call import Call
 from inference.story.construct import beside, instance, maker
-from inference.story.evidence import Evidence, as_evidence
 from inference.story.inspection import inspect_rows
+from inference.story.observations import Observation, as_observations
 from inference.story.structure import Structure
 from inference.svi.losses import on_samples
 from inference.svi.request import SVI, Request
 from inference.svi.row_certificate import RowFindings
-from inference.svi.run import SVIResult, run
+from inference.svi.run import SVIResult, run_svi
 
 
 def fit(
@@ -118,15 +118,15 @@ def fit(
     svi = SVI.merged(svi, loss=loss, optim=optim, batch_size=batch_size, held_out=held_out, warm_up=warm_up)
     loader, data = options.rows_of(data, svi)
     call = Call.bind(instance(story), args, kwargs)
-    structure, evidence = inspect_rows(call, as_evidence(data))
+    structure, observations = inspect_rows(call, as_observations(data))
     options.require_data(structure, data)
     if guide == "auto" and not on_samples(svi.loss):
         guide = beside(story)
     request = Request(guide, svi, steps, maker(story), story, device_named(device), loader)
     if request.needed(structure):
-        return _by_svi(structure, evidence, request, restarts, draws, seed, progress, began)
+        return _by_svi(structure, observations, request, restarts, draws, seed, progress, began)
     options.require_cpu(request.device)
-    density = LogDensity(structure, evidence)
+    density = LogDensity(structure, observations)
     if density.size == 0:
         return _nothing_unknown(density, began)
     return _by_ladder(density, str(guide), steps, restarts, draws, seed, progress, began)
@@ -167,7 +167,7 @@ def _by_ladder(
 
 def _by_svi(
     structure: Structure,
-    evidence: Mapping[str, Evidence],
+    observations: Mapping[str, Observation],
     request: Request,
     restarts: int,
     draws: int,
@@ -178,7 +178,9 @@ def _by_svi(
     """Fit a guide program, parameters or minibatches by Pyro's SVI, and certify by the same rules."""
     seeds = [mix(seed, restart) for restart in range(restarts)]
     with one_thread():
-        found = run(structure, evidence, request, draws=draws, seeds=seeds, seed=seed, progress=progress)
+        found = run_svi(
+            structure, observations, request, draws=draws, seeds=seeds, seed=seed, progress=progress
+        )
     seconds = time.perf_counter() - began
     findings = found.findings
     if isinstance(findings, RowFindings):
@@ -232,7 +234,7 @@ def prior(
     """
     check_counts(draws=draws)
     call = Call.bind(instance(story, seed), args, kwargs)
-    structure, evidence = inspect_rows(call, {})
+    structure, observations = inspect_rows(call, {})
     certificate = Certificate(trusted=True, method="prior", guide="none")
     return Posterior(Fit.of_prior(structure, draws, seed), certificate, None, [])
 
@@ -288,11 +290,11 @@ def _nothing_unknown(
 
     Parameters may have been ``trained``, to convergence or not, in every restart.
     """
-    evidence = float(density.log_prob(torch.zeros(1, 0, dtype=torch.float64)))
+    log_evidence = float(density.log_prob(torch.zeros(1, 0, dtype=torch.float64)))
     reasons = [density.flaw] if density.flaw else []
     reasons += [] if all(trained) else ["Training stopped before convergence. Raise `steps`."]
     certificate = exact_verdict(
-        evidence,
+        log_evidence,
         method="svi" if trained else "exact",
         seconds=time.perf_counter() - began,
         reasons=reasons,

@@ -171,7 +171,7 @@ class Climber:
         return Climbed(weighed.replicates, weighed.proposal, guides, name, ended, thin)
 
     def _may_flow(self) -> bool:
-        cost = self.problems.cost * len(self.own) * flow_training.DRAWS
+        cost = self.problems.cost * len(self.own) * flow_training.FLOW_DRAWS
         return self.density.size <= _FLOW and cost <= _FLOW_COST
 
     def _flow(self, guides: Gaussian, mixture: Mixture, *, stop: bool) -> Climbed:
@@ -183,7 +183,7 @@ class Climber:
             pools = weigh(problems, Blend(flows.with_tails(), mixture), rows, 100, self.own).replicates
             return [r.certified and r.khat < _FLOW_KHAT for r in pools]
 
-        trained = flow_training.train(
+        trained = flow_training.train_flow(
             problems.value_and_grad, guides, self.own, self.report, self.steps, None if stop else certify
         )
         flows = [trained.guide[p] for p in range(problems.count)]

@@ -145,7 +145,7 @@ def fit_many(
         )
     count = workers() if stacked.batched else 1  # plain Pyro holds a lock
     parts = [
-        Part(stacked, rows, [torch.Generator().manual_seed(mix(seed, p)) for p in rows.tolist()])
+        DataSets(stacked, rows, [torch.Generator().manual_seed(mix(seed, p)) for p in rows.tolist()])
         for rows in torch.arange(stacked.count).split(_BATCH)
     ]
     fitted = []
@@ -165,7 +165,7 @@ def fit_many(
     )
 
 
-class Part:
+class DataSets:
     """Some data sets of many, as problems of their own.
 
     Args:
@@ -211,7 +211,7 @@ class _Fitted:
     certificates: list[Certificate]
 
 
-def _fitted(part: Part, draws: int) -> _Fitted:
+def _fitted(part: DataSets, draws: int) -> _Fitted:
     """Fit, weigh and check one batch of data sets."""
     began, generators = time.perf_counter(), part.generators
     ends = _climbed(part)
@@ -231,7 +231,7 @@ def _fitted(part: Part, draws: int) -> _Fitted:
     return _Fitted(z, log_p, log_q, mixture, certificates)
 
 
-def _climbed(part: Part) -> Climb:
+def _climbed(part: DataSets) -> Climb:
     """Climb from starts of every data set; name those that have none."""
     try:
         return climbs(part, part.generators, _STARTS, rescue=part.rescue)
@@ -246,7 +246,7 @@ def _quiet(rung: str, step: int, elbo: float | None) -> None:
 
 
 def _certificate(
-    replicate: Replicate, converged: bool, departed: list[str], part: Part, seconds: float
+    replicate: Replicate, converged: bool, departed: list[str], part: DataSets, seconds: float
 ) -> Certificate:
     """One data set's verdict; that nothing was compared between restarts is a note here."""
     thin, stacked = [], part.stacked

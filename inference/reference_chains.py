@@ -18,7 +18,7 @@ from inference.answers.result import Fit
 from inference.checks.certificate import Certificate
 from inference.density.log_density import LogDensity
 from inference.density.prior_starts import prior_starts
-from inference.hmc.long_chains import Long, run
+from inference.hmc.long_chains import Long, run_chains
 from inference.hmc.short_chains import NAME
 from inference.posterior.posterior import Posterior
 from inference.runtime.arguments import check_counts
@@ -26,8 +26,8 @@ from inference.runtime.isolation import one_thread
 from inference.runtime.progress import Progress
 from inference.story.call import Call
 from inference.story.construct import instance
-from inference.story.evidence import as_evidence
 from inference.story.inspection import inspect_rows
+from inference.story.observations import as_observations
 from inference.story.structure import Structure
 from inference.svi.request import Request
 
@@ -85,15 +85,15 @@ def reference(
     check_counts(draws=draws, chains=chains, budget=budget)
     if draws < 4 or chains < 4:
         raise ValueError(f"draws, chains: expected at least 4 of each, got {draws} and {chains}.")
-    structure, evidence = inspect_rows(Call.bind(instance(story), args, kwargs), as_evidence(data))
+    structure, observations = inspect_rows(Call.bind(instance(story), args, kwargs), as_observations(data))
     options.require_data(structure, data)
     _refuse_parameters(structure)
-    density = LogDensity(structure, evidence)
+    density = LogDensity(structure, observations)
     if density.size == 0:
         raise ValueError("story: nothing continuous is unknown. `fit` sums the discrete sites out exactly.")
     generator = torch.Generator().manual_seed(seed)
     with one_thread(), Progress(1, progress) as bar:
-        found = run(
+        found = run_chains(
             density.value_and_grad,
             density.size,
             generator,

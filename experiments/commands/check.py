@@ -19,8 +19,8 @@ from experiments.report.errors import InputError
 from inference.runtime.isolation import isolated
 from inference.story.bijections import bijection
 from inference.story.call import Call
-from inference.story.evidence import Evidence, as_evidence
 from inference.story.inspection import inspect_story
+from inference.story.observations import Observation, as_observations
 from inference.story.structure import Structure
 
 __all__ = ["Checked", "check", "prior_traces"]
@@ -101,11 +101,11 @@ def check(
     if not any(node["type"] == "sample" for node in trace.nodes.values()):
         raise InputError(f"{file.name} is not a story: it ran without any pyro.sample")
     try:
-        structure, evidence = inspect_story(call, as_evidence(data, "EXAMPLE"), "EXAMPLE", seed)
+        structure, observations = inspect_story(call, as_observations(data, "EXAMPLE"), "EXAMPLE", seed)
     except ValueError as error:
         checked.problems.append(str(error))
         return checked
-    _look(checked, structure, evidence or _simulated(structure), trace, seed)
+    _look(checked, structure, observations or _simulated(structure), trace, seed)
     return checked
 
 
@@ -128,9 +128,9 @@ def prior_traces(call: Call, count: int, seed: int, validate: bool = False) -> I
 
 
 def _look(
-    checked: Checked, structure: Structure, evidence: dict[str, Evidence], trace: Any, seed: int
+    checked: Checked, structure: Structure, observations: dict[str, Observation], trace: Any, seed: int
 ) -> None:
-    checked.data = {name: one.value for name, one in evidence.items()}
+    checked.data = {name: one.value for name, one in observations.items()}
     checked.sites = site_rows(structure, trace, checked.data)
     checked.warnings = story_hints(structure, trace, checked.data, checked.call.story)
     blames = [_blame(checked, structure, t) for t in prior_traces(checked.call, POINTS, seed)]
@@ -141,10 +141,10 @@ def _look(
     elif faults:
         checked.warnings.append(f"At {len(faults)} of {POINTS} draws of the prior {faults[0]}.")
     if checked.finite:
-        checked.warnings.extend(fitting_hints(structure, evidence))
+        checked.warnings.extend(fitting_hints(structure, observations))
 
 
-def _simulated(structure: Structure) -> dict[str, Evidence]:
+def _simulated(structure: Structure) -> dict[str, Observation]:
     """Without data: a draw of the sites on which nothing depends, in plates if any are."""
     if any(site.observed for site in structure.sample_sites.values()):
         return {}
@@ -152,7 +152,7 @@ def _simulated(structure: Structure) -> dict[str, Evidence]:
     sites = structure.sample_sites.values()
     leaves = [site for site in sites if not structure.children(site.name) & told]
     kept = [site for site in leaves if site.plates] or leaves
-    return {site.name: Evidence(site.value) for site in kept}
+    return {site.name: Observation(site.value) for site in kept}
 
 
 def _blame(checked: Checked, structure: Structure, trace: Any) -> str | None:

@@ -23,8 +23,8 @@ from experiments.report.launch import Settings, execute
 from experiments.report.numbers import aligned
 from experiments.report.run import Run
 from inference.story.call import Call
-from inference.story.evidence import as_evidence
 from inference.story.inspection import inspect_rows
+from inference.story.observations import as_observations
 
 __all__ = ["NOT_TRUSTED", "fit_command"]
 
@@ -91,7 +91,7 @@ def _sites(
     data = {name: array for name, array in arrays.items() if name not in names}
     try:
         call = Call.bind(file.story, args, {**given, **kwargs})
-        structure, _ = inspect_rows(call, {}, counting=as_evidence(data))
+        structure, _ = inspect_rows(call, {}, counting=as_observations(data))
     except Exception:
         # It cannot be called with so little: then every array that names an argument is one.
         return []
@@ -102,7 +102,7 @@ def _try(task: Task) -> None:
     """Run the story once: what fails here is the input's fault, not that of the fit."""
     try:
         call = Call.bind(task.file.story, task.args, task.kwargs)
-        inspect_rows(call, as_evidence(task.data))
+        inspect_rows(call, as_observations(task.data))
     except Exception as error:
         if isinstance(error, ValueError) and not place(error):
             raise InputError(str(error)) from error

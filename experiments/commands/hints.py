@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.commands.story_file import first_line
 from inference.density.log_density import LogDensity
-from inference.story.evidence import Evidence
+from inference.story.observations import Observation
 from inference.story.structure import Site, Structure
 
 __all__ = ["fitting_hints", "improper", "story_hints"]
@@ -32,7 +32,7 @@ def story_hints(
     return hints
 
 
-def fitting_hints(structure: Structure, evidence: dict[str, Evidence]) -> list[str]:
+def fitting_hints(structure: Structure, evidence: dict[str, Observation]) -> list[str]:
     """What ``inference.fit`` would stumble over, or be slowed down by."""
     try:
         density = LogDensity(structure, evidence)

@@ -16,8 +16,8 @@ from experiments.report.errors import InputError
 from experiments.report.folder import write_text
 from experiments.report.graph import graph_svg
 from experiments.report.numbers import aligned
-from inference.story.evidence import as_evidence
 from inference.story.inspection import inspect_story
+from inference.story.observations import as_observations
 
 __all__ = ["show_command"]
 
@@ -56,7 +56,7 @@ def _graph(file: StoryFile) -> tuple[str, str]:
     """The graph as SVG, and the sites as a table."""
     call = bind(file, file.args, {}, file.data)
     try:
-        structure, _ = inspect_story(call, as_evidence(file.data, "EXAMPLE"), "EXAMPLE")
+        structure, _ = inspect_story(call, as_observations(file.data, "EXAMPLE"), "EXAMPLE")
         trace = next(prior_traces(call, 1, 0))
     except ValueError as error:
         raise InputError(f"{file.name}: {error}") from error

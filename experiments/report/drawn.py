@@ -10,8 +10,8 @@ import torch
 
 from experiments.report.graph import graph_svg
 from inference.story.call import Call
-from inference.story.evidence import as_evidence
 from inference.story.inspection import inspect_story
+from inference.story.observations import as_observations
 
 __all__ = ["drawn"]
 
@@ -34,7 +34,7 @@ def drawn(story: Callable[..., Any], example: tuple[Any, Any]) -> str:
             made: Any = story() if inspect.isclass(story) else story
         rows = next((len(value) for value in data.values() if getattr(value, "ndim", 0)), 3)
         structure, _ = inspect_story(
-            Call.bind(made, args).with_rows(rows), as_evidence(data, "EXAMPLE"), "EXAMPLE"
+            Call.bind(made, args).with_rows(rows), as_observations(data, "EXAMPLE"), "EXAMPLE"
         )
     except ValueError:
         return ""

@@ -26,7 +26,7 @@ def generate(
 
     ``in_order`` uses the posterior draws one after another, so that value i belongs to draw i.
 
-    Without informative evidence one draw of the unknowns serves a whole sample. With it, rows are
+    Without informative data one draw of the unknowns serves a whole sample. With it, rows are
     separate questions: every row takes a draw of the unknowns with chance proportional to the density of
     what is given in that row.
     """
@@ -53,8 +53,8 @@ def _informative(question: Question) -> bool:
     """Whether what is given changes the weights of the draws."""
     if not question.new:
         return False
-    given = [n for n in question.evidence if n not in question.particles]
-    given += [n for n in question.simulated if n in question.evidence]
+    given = [n for n in question.observations if n not in question.particles]
+    given += [n for n in question.simulated if n in question.observations]
     return bool(question.structure.ancestors(given) & set(question.particles))
 
 
@@ -66,14 +66,14 @@ def _forward(
         question_count = {**particles} or {"": torch.zeros(count)}
         particles = draw_discrete(question, question_count, seed)
         particles.pop("", None)
-    known_names = set(question.evidence) if question.new else set(question.evidence) - set(sites)
+    known_names = set(question.observations) if question.new else set(question.observations) - set(sites)
     seen = {n: m for n, m in question.seen.items() if n in known_names and n not in particles}
-    free = {n for n in sites if question.structure.sites[n].observed and n not in question.evidence}
+    free = {n for n in sites if question.structure.sites[n].observed and n not in question.observations}
     columns: dict[str, list[Tensor]] = {name: [] for name in sites}
     with question.structure.call.room(seed + 1):
         for i in range(count):
             values = {n: v[i] for n, v in particles.items() if n in question.structure.sites}
-            known = {n: question.evidence[n].value for n in known_names}
+            known = {n: question.observations[n].value for n in known_names}
             trace = run_forward(question.structure, {**known, **values}, seen, free)
             for name in sites:
                 columns[name].append(trace.nodes[name]["value"].detach().cpu())
@@ -86,7 +86,7 @@ def _row_by_row(
     rows = question.rows
     for name in sites:
         site = question.structure.sites[name]
-        if rows is not None and not site.within(rows) and name not in question.evidence:
+        if rows is not None and not site.within(rows) and name not in question.observations:
             if site.kind == "sample":
                 raise ValueError(
                     f"sites: {name!r} is shared by all rows, while given values are answered row by "

@@ -19,9 +19,9 @@ from torch import Tensor
 from inference.answers.result import Fit, Particles, run_forward
 from inference.compiler.vmapped import Batched
 from inference.density.enumeration import row_log_prob, table
-from inference.story.evidence import Evidence, as_evidence, factorized, require_maskable
 from inference.story.handlers import Known
 from inference.story.inspection import inspect_rows
+from inference.story.observations import Observation, as_observations, factorized, require_maskable
 from inference.story.plan import enumerating, plan, reaches_outside
 from inference.story.structure import Plate, Structure
 
@@ -35,7 +35,7 @@ class Question:
 
     Attributes:
         particles: known latent sites, one value per draw: site -> (draws, *site shape).
-        evidence: what is given, checked; for the fitted rows, their data.
+        observations: what is given, checked; for the fitted rows, their data.
         summed: local discrete sites that are summed out.
         simulated: local sites that are drawn from their prior, given the global draws.
         dropped: sites that do not matter for this question.
@@ -46,7 +46,7 @@ class Question:
 
     structure: Structure
     particles: Particles
-    evidence: Mapping[str, Evidence]
+    observations: Mapping[str, Observation]
     summed: tuple[str, ...]
     simulated: tuple[str, ...]
     dropped: tuple[str, ...]
@@ -57,7 +57,7 @@ class Question:
     @property
     def counted(self) -> set[str]:
         """Sites whose density is the answer: what was seen, and what is summed out."""
-        seen = {n for n in self.evidence if n not in self.particles or n in self.seen}
+        seen = {n for n in self.observations if n not in self.particles or n in self.seen}
         if not self.new:
             seen |= {n for n, s in self.structure.sample_sites.items() if s.observed}
         return seen | set(self.summed)
@@ -80,13 +80,13 @@ class Question:
 
     def known(self, particle: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Values of the known sites for one draw."""
-        values = {n: e.value for n, e in self.evidence.items()}
+        values = {n: e.value for n, e in self.observations.items()}
         return {**values, **{n: v for n, v in particle.items() if n in self.structure.sites}}
 
     @property
     def seen(self) -> dict[str, Tensor]:
-        """Masks of half-seen evidence."""
-        return {n: e.seen for n, e in self.evidence.items() if e.seen is not None}
+        """Masks of half-seen data."""
+        return {n: e.seen for n, e in self.observations.items() if e.seen is not None}
 
     def run(self, particle: Mapping[str, Tensor]) -> Any:
         """Run the story under enumeration at one draw; call inside :func:`isolated`."""
@@ -127,7 +127,7 @@ class Question:
 
     def tables(self, site: str, particles: Particles | None = None) -> Tensor:
         """Log conditional probabilities of a summed-out site: (draws, *site shape, categories)."""
-        counted = self.counted | set(self.evidence) | self._beside
+        counted = self.counted | set(self.observations) | self._beside
         shape = self.structure.sites[site].shape
         return self.map(lambda trace: table(trace, counted, site).reshape(*shape, -1), particles)
 
@@ -156,13 +156,13 @@ def ask(
     Raises:
         ValueError: for unknown sites, values that do not fit, and questions that draws cannot answer.
     """
-    evidence = as_evidence(given or {}, argument)
-    require_sites(fit, evidence, argument)
+    observations = as_observations(given or {}, argument)
+    require_sites(fit, observations, argument)
     require_sites(fit, targets, "sites")
-    new = args is not None or any(n not in fit.global_sites for n in evidence) or fit.prior_draws > 0
-    if not new and not evidence:
+    new = args is not None or any(n not in fit.global_sites for n in observations) or fit.prior_draws > 0
+    if not new and not observations:
         return _about_fitted_rows(fit)
-    structure, checked = about(fit, evidence, args, argument)
+    structure, checked = about(fit, observations, args, argument)
     rows = next(
         (p for s in structure.sites.values() for p in s.plates if fit.rows and p.name == fit.rows.name), None
     )
@@ -174,14 +174,14 @@ def ask(
 
 
 def about(
-    fit: Fit, evidence: Mapping[str, Evidence], args: tuple[Any, ...] | None, argument: str
-) -> tuple[Structure, dict[str, Evidence]]:
-    """The story on the rows of a question, and the checked evidence; arguments as in :func:`ask`."""
-    local = {n: e for n, e in evidence.items() if n not in fit.global_sites}
+    fit: Fit, observations: Mapping[str, Observation], args: tuple[Any, ...] | None, argument: str
+) -> tuple[Structure, dict[str, Observation]]:
+    """The story on the rows of a question, and the checked data; arguments as in :func:`ask`."""
+    local = {n: e for n, e in observations.items() if n not in fit.global_sites}
     call = fit.structure.call if args is None else fit.structure.call.with_args(args)
     if args is None:  # the rows that are given are counted; without any, as many as it was called with
         call = replace(call, counts_rows=bool(local) and call.takes_rows)
-    return inspect_rows(call, evidence, argument, counting=local, override=True)
+    return inspect_rows(call, observations, argument, counting=local, override=True)
 
 
 def _count(fit: Fit, particles: Particles) -> int:
@@ -202,25 +202,25 @@ def _about_fitted_rows(fit: Fit) -> Question:
     """The fitted rows with their data; their discrete latents are summed out."""
     particles = fit.particles()
     sites = fit.structure.sample_sites
-    summed = plan(fit.structure, fit.evidence).summed
-    known = {*particles, *fit.evidence, *summed}
+    summed = plan(fit.structure, fit.observations).summed
+    known = {*particles, *fit.observations, *summed}
     dropped = tuple(n for n in sites if n not in known and not sites[n].observed)
     particles = {n: v for n, v in particles.items() if n in sites}
     count = len(next(iter(particles.values()))) if particles else 1
     return Question(
-        fit.structure, particles, fit.evidence, tuple(summed), (), dropped, fit.rows, False, count
+        fit.structure, particles, fit.observations, tuple(summed), (), dropped, fit.rows, False, count
     )
 
 
 def _global_particles(
-    fit: Fit, structure: Structure, evidence: Mapping[str, Evidence], argument: str
+    fit: Fit, structure: Structure, observations: Mapping[str, Observation], argument: str
 ) -> Particles:
     """Draws of the global sites that the question does not give."""
-    wanted = [n for n in fit.global_sites if n not in evidence and n in structure.sites]
+    wanted = [n for n in fit.global_sites if n not in observations and n in structure.sites]
     if not wanted:
         return {}
     if fit.prior_draws:
-        redrawn = {n for n in wanted if structure.ancestors([n]) & set(evidence)}
+        redrawn = {n for n in wanted if structure.ancestors([n]) & set(observations)}
         return {n: v for n, v in fit.particles().items() if n in wanted and n not in redrawn}
     found = {n: v for n, v in fit.particles().items() if n in wanted}
     missing = [n for n in wanted if n not in found]
@@ -233,10 +233,10 @@ def _global_particles(
 
 def _require_all_globals(fit: Fit, question: Question, targets: Collection[str], argument: str) -> None:
     """Given one global site, the draws of the others would have to be conditioned on it."""
-    fixed = [n for n in question.evidence if n in fit.global_sites]
+    fixed = [n for n in question.observations if n in fit.global_sites]
     if not fixed or fit.prior_draws:  # draws of a prior are weighed by what is given
         return
-    asked = question.structure.ancestors({*question.evidence, *targets})
+    asked = question.structure.ancestors({*question.observations, *targets})
     conflict = sorted(n for n in asked if n in question.particles)
     if conflict:
         raise ValueError(
@@ -249,33 +249,33 @@ def _require_all_globals(fit: Fit, question: Question, targets: Collection[str],
 def _assign(
     structure: Structure,
     particles: Particles,
-    evidence: dict[str, Evidence],
+    observations: dict[str, Observation],
     targets: Collection[str],
     rows: Plate | None,
     enumerate_targets: bool,
 ) -> Question:
     sites = structure.sample_sites
     asked = set(targets) if enumerate_targets else set()
-    relevant = structure.ancestors([*evidence, *asked])
-    unknown = [n for n in sites if n in relevant and n not in evidence and n not in particles]
+    relevant = structure.ancestors([*observations, *asked])
+    unknown = [n for n in sites if n in relevant and n not in observations and n not in particles]
     unknown = [n for n in unknown if not sites[n].observed or n in asked]
     half = []
-    for name, one in evidence.items():
+    for name, one in observations.items():
         if one.seen is not None and structure.children(name) & relevant:
             half.append(name)
         elif one.seen is not None:
             require_maskable(name, sites[name].fn, one.seen, "given")
     for name in half:
-        seen = evidence[name].seen
+        seen = observations[name].seen
         if seen is not None and not sites[name].enumerable and not factorized(sites[name].fn):
             require_maskable(name, sites[name].fn, seen, "given")
     simulated = {n for n in [*unknown, *half] if not sites[n].enumerable or reaches_outside(structure, n)}
     upstream = structure.ancestors(simulated)
     simulated |= {n for n in [*unknown, *half] if n in upstream}
     summed = tuple(n for n in [*unknown, *half] if n not in simulated)
-    dropped = tuple(n for n in sites if n not in relevant and n not in evidence and n not in particles)
+    dropped = tuple(n for n in sites if n not in relevant and n not in observations and n not in particles)
     order = tuple(n for n in sites if n in simulated)
-    return Question(structure, particles, evidence, summed, order, dropped, rows, True, 1)
+    return Question(structure, particles, observations, summed, order, dropped, rows, True, 1)
 
 
 def _simulate(question: Question, seed: int) -> Question:

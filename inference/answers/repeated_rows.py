@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from inference.story.call import Call
-from inference.story.evidence import Evidence
+from inference.story.observations import Observation
 from inference.story.structure import Plate, Structure
 
 _DOUBTFUL = 6  # arguments of which every subset is tried
@@ -30,14 +30,14 @@ class Tiles:
 
     Attributes:
         structure: of the story on all rows.
-        evidence: checked, all of it in the data plate.
+        observations: checked, all of it in the data plate.
         plate: the data plate.
         shared: places, among the arguments' tensors and numbers, of tensors that all rows share although
             they have as many leading entries as there are rows (one, say).
     """
 
     structure: Structure
-    evidence: Mapping[str, Evidence]
+    observations: Mapping[str, Observation]
     plate: Plate
     shared: frozenset[int] = frozenset()
 
@@ -94,11 +94,11 @@ class Tiles:
 
     def values(self, index: Tensor) -> dict[str, Tensor]:
         """What was seen in the selected rows, missing elements filled with stand-ins."""
-        return self.take({n: e.value for n, e in self.evidence.items()}, index)
+        return self.take({n: e.value for n, e in self.observations.items()}, index)
 
     def seen(self, index: Tensor) -> dict[str, Tensor]:
         """Masks of the half-seen sites in the selected rows."""
-        return self.take({n: e.seen for n, e in self.evidence.items() if e.seen is not None}, index)
+        return self.take({n: e.seen for n, e in self.observations.items() if e.seen is not None}, index)
 
     def place(self, name: str, value: Tensor) -> Tensor:
         """A value of a site in the site's dtype, where the story's networks are."""
@@ -123,7 +123,7 @@ class Tiles:
         return parts[0] if axis is None else torch.cat(parts, axis)
 
 
-def tiles_of(structure: Structure, evidence: Mapping[str, Evidence]) -> Tiles | None:
+def tiles_of(structure: Structure, observations: Mapping[str, Observation]) -> Tiles | None:
     """The rows of a story, or ``None`` where they cannot be run one by one.
 
     They can where all sites that draw a value, or record one, lie in one plate outside all others, nothing
@@ -140,7 +140,7 @@ def tiles_of(structure: Structure, evidence: Mapping[str, Evidence]) -> Tiles | 
     doubtful = [i for i, v in enumerate(leaves) if isinstance(v, Tensor) and _as_many(v, plate.size)]
     counts = range(len(doubtful) + 1) if len(doubtful) <= _DOUBTFUL else (0, len(doubtful))
     for shared in chain.from_iterable(combinations(doubtful, k) for k in counts):
-        tiles = Tiles(structure, evidence, plate, frozenset(shared))
+        tiles = Tiles(structure, observations, plate, frozenset(shared))
         if _counts(tiles):
             return tiles
     return None

@@ -14,8 +14,8 @@ from torch import Tensor
 from inference.answers.row_draws import training_draws
 from inference.answers.row_programs import Local
 from inference.density.log_density import LogDensity
-from inference.story.evidence import Evidence
 from inference.story.handlers import Known
+from inference.story.observations import Observation
 from inference.story.structure import Plate, Structure
 
 Particles = dict[str, Tensor]
@@ -27,7 +27,7 @@ class Fit:
 
     Attributes:
         structure: of the story as it was fitted.
-        evidence: checked data, by site name.
+        observations: checked data, by site name.
         unknown: the continuous sites that have draws.
         stats: name -> (restart, draw) numbers that belong to the draws.
         prior_draws: how many draws to take where nothing was fitted; 0 after a fit.
@@ -38,7 +38,7 @@ class Fit:
     """
 
     structure: Structure
-    evidence: Mapping[str, Evidence]
+    observations: Mapping[str, Observation]
     unknown: tuple[str, ...]
     stats: Mapping[str, Tensor] = field(default_factory=dict)
     given_values: Mapping[str, Tensor] | None = None
@@ -50,12 +50,12 @@ class Fit:
     @cached_property
     def log_density(self) -> LogDensity:
         """The log density of the unknowns; built again after loading."""
-        return self.density or LogDensity(self.structure, self.evidence)
+        return self.density or LogDensity(self.structure, self.observations)
 
     @classmethod
     def of_density(cls, density: LogDensity, values: Particles, stats: Mapping[str, Tensor]) -> Fit:
         """What a fit by a :class:`~inference.density.log_density.LogDensity` knows."""
-        return cls(density.structure, density.evidence, density.names, stats, values, density=density)
+        return cls(density.structure, density.observations, density.names, stats, values, density=density)
 
     @classmethod
     def of_points(cls, density: LogDensity, z: Tensor, stats: Mapping[str, Tensor]) -> Fit:
@@ -76,7 +76,7 @@ class Fit:
     def observed(self) -> tuple[str, ...]:
         """Sample sites that the data or the story itself observe."""
         sites = self.structure.sample_sites
-        return tuple(n for n in sites if n in self.evidence or sites[n].observed)
+        return tuple(n for n in sites if n in self.observations or sites[n].observed)
 
     @cached_property
     def rows(self) -> Plate | None:
@@ -90,7 +90,7 @@ class Fit:
         if self.given_values is not None:
             return dict(self.given_values)
         if self.local is not None:
-            return training_draws(self.local, self.structure, self.evidence, self.seed)
+            return training_draws(self.local, self.structure, self.observations, self.seed)
         flat = self._from_prior()
         return {name: value[None] for name, value in flat.items()}
 

@@ -10,21 +10,21 @@ from pyro import poutine
 from torch import Tensor
 
 from inference.answers.repeated_rows import Tiles
-from inference.answers.row_programs import POOL, Local, training_proposal
-from inference.answers.row_proposal import Proposal
+from inference.answers.row_programs import PER_DRAW, Local, training_proposal
+from inference.answers.row_proposal import RowProposal
 from inference.checks.psis import MINIMUM_DRAWS, pareto_smooth_rows
-from inference.story.evidence import Evidence
 from inference.story.handlers import Known
+from inference.story.observations import Observation
 from inference.story.structure import Structure
 
 
-def blocks(proposal: Proposal, draws: int) -> Iterator[Tensor]:
+def blocks(proposal: RowProposal, draws: int) -> Iterator[Tensor]:
     """All rows, in blocks of which all draws fit into one run."""
     tiles = proposal.tiles
     yield from torch.arange(tiles.rows).split(max(1, tiles.chunk // draws))
 
 
-def choose(proposal: Proposal, count: int, draws: int) -> dict[str, Tensor]:
+def choose(proposal: RowProposal, count: int, draws: int) -> dict[str, Tensor]:
     """Choose values of the latent sites of every row by their weights, smoothed: (count, rows, ...)."""
     parts: dict[str, list[Tensor]] = {n: [] for n in [*proposal.proposed, *proposal.assumed]}
     draws = draws if proposal.proposed else 1
@@ -46,7 +46,7 @@ def choose(proposal: Proposal, count: int, draws: int) -> dict[str, Tensor]:
 
 
 def training_draws(
-    local: Local, structure: Structure, evidence: Mapping[str, Evidence], seed: int
+    local: Local, structure: Structure, observations: Mapping[str, Observation], seed: int
 ) -> dict[str, Tensor]:
     """Draws of the fitted rows' latent and deterministic sites: site -> (restart, draw, *site shape)."""
     sites = structure.sites
@@ -55,10 +55,10 @@ def training_draws(
     names = [n for n in sites if n in local.proposed or sites[n].kind == "deterministic"]
     restarts = []
     for restart in range(len(local.restarts)):
-        proposal = training_proposal(local, structure, dict(evidence), restart)
+        proposal = training_proposal(local, structure, dict(observations), restart)
         with proposal.tiles.structure.call.room(seed + restart), torch.no_grad():
             if local.resampled or proposal.assumed or proposal.filled:
-                draws = POOL * local.kept if local.resampled else proposal.draws
+                draws = PER_DRAW * local.kept if local.resampled else proposal.draws
                 chosen = choose(proposal, local.kept, draws)
             else:
                 chosen = proposal.propose(local.kept)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from inference.answers.repeated_rows import tiles_of
-from inference.answers.row_proposal import Proposal
-from inference.story.evidence import Evidence
+from inference.answers.row_proposal import RowProposal
+from inference.story.observations import Observation
 from inference.story.plan import Plan, plan
 from inference.story.programs import Baked
 from inference.story.structure import Site, Structure
 
-POOL = 4  # draws that one resampled draw is chosen from
+PER_DRAW = 4  # draws that one resampled draw is chosen from
 _NUMBERS = 2**24  # that the draws of all restarts may hold: 64 MB in float32
 _ENOUGH = 100  # draws per restart, rather than more that are not resampled
 _WORK = 2**28  # numbers of all sites that resampling the draws may compute; some ten seconds
@@ -84,7 +84,7 @@ def affordable(
     stored = restarts * sum(s.value.numel() for s in kept)
     count = max(1, min(draws, _NUMBERS // max(1, stored)))
     run = restarts * sum(s.value.numel() for s in sites.values())
-    corrected = min(count, _WORK // (POOL * run))
+    corrected = min(count, _WORK // (PER_DRAW * run))
     return (corrected, True) if corrected >= min(count, _ENOUGH) else (count, False)
 
 
@@ -95,25 +95,25 @@ def with_story(structure: Structure, story: Baked) -> Structure:
 
 
 def training_proposal(
-    local: Local, structure: Structure, evidence: dict[str, Evidence], restart: int
-) -> Proposal:
+    local: Local, structure: Structure, observations: dict[str, Observation], restart: int
+) -> RowProposal:
     """How one restart's guide proposes the latent sites of the rows that were given.
 
     Raises:
         ValueError: if the story cannot be run on a selection of its rows.
     """
     programs = local.restarts[restart]
-    tiles = tiles_of(with_story(structure, programs.story), evidence)
+    tiles = tiles_of(with_story(structure, programs.story), observations)
     if tiles is None:
         raise ValueError(
             "story: expected rows that can be selected, in one plate that follows the arguments."
         )
-    chosen: Plan = plan(structure, evidence)
+    chosen: Plan = plan(structure, observations)
     assumed = tuple(
         n for n in chosen.summed if assumable(structure.sites[n]) and conditioned(local, n)
     ) if local.proposed else ()  # fmt: skip
     summed = tuple(n for n in chosen.summed if n not in assumed)
-    return Proposal(
+    return RowProposal(
         tiles,
         programs.guide,
         local.proposed,

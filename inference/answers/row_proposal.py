@@ -33,7 +33,7 @@ from inference.story.plan import enumerating
 from inference.story.programs import Baked, with_data
 from inference.story.structure import Plate
 
-DRAWS = 256  # of every row
+ROW_DRAWS = 256  # of every row
 _FROM_PRIOR = 1000  # of every row, where there is no guide
 _PER_VALUE = 64  # of every row and value, where discrete sites are conditioned on value by value
 _FILLINGS = 32  # of every row with missing elements; the guide is evaluated for each draw and filling
@@ -45,7 +45,7 @@ Runs = tuple[Tensor, dict[str, Tensor]]  # one number per row, and site values
 
 
 @dataclass(frozen=True)
-class Weighed:
+class WeighedRows:
     """Draws of every row and their log weights, for every combination of assumed values.
 
     Attributes:
@@ -67,7 +67,7 @@ class Weighed:
 
 
 @dataclass(frozen=True)
-class Proposal:
+class RowProposal:
     """Which sites of some rows are drawn, assumed and summed out, and by what.
 
     Attributes:
@@ -99,15 +99,15 @@ class Proposal:
             return 1
         if self.guide is None:
             return _FROM_PRIOR
-        return _FILLINGS if self.filled else _PER_VALUE if self.assumed else DRAWS
+        return _FILLINGS if self.filled else _PER_VALUE if self.assumed else ROW_DRAWS
 
     @property
     def filled(self) -> tuple[str, ...]:
         """Sites with missing elements that the guide reads."""
         if self.guide is None or not self.proposed:
             return ()
-        half = {n for n, e in self.tiles.evidence.items() if e.seen is not None and n not in self.masked}
-        missing = {n for n in self.read if n not in self.tiles.evidence}
+        half = {n for n, e in self.tiles.observations.items() if e.seen is not None and n not in self.masked}
+        missing = {n for n in self.read if n not in self.tiles.observations}
         return tuple(n for n in self.read if n in half | missing and n not in {*self.assumed, *self.summed})
 
     def combinations(self) -> list[Assumed]:
@@ -126,7 +126,7 @@ class Proposal:
             )
         return [dict(zip(self.assumed, values, strict=True)) for values in product(*supports)]
 
-    def weigh(self, rows: Tensor, draws: int) -> Weighed:
+    def weigh(self, rows: Tensor, draws: int) -> WeighedRows:
         """Draw and weigh ``draws`` values of every given row; call inside the story's room."""
         tiles, index = self.tiles, rows.repeat(draws)
         log_w, combinations = [], self.combinations()
@@ -137,7 +137,7 @@ class Proposal:
             log_w.append(part.unflatten(0, (draws, len(rows))))
             for name in self.proposed:
                 values[name].append(tiles.spread(name, drawn[name], draws))
-        return Weighed(torch.stack(log_w), values, combinations)
+        return WeighedRows(torch.stack(log_w), values, combinations)
 
     def propose(self, draws: int) -> dict[str, Tensor]:
         """Draw the proposed sites of all rows, without weights: site -> (draws, rows, ...)."""
@@ -169,7 +169,7 @@ class Proposal:
     def log_joint(self, index: Tensor, assumed: Assumed, values: Mapping[str, Tensor]) -> Tensor:
         """Log density of what was seen (and of the drawn sites, if a guide drew them), row by row."""
         proposed = set() if self.guide is None else set(self.proposed)
-        counted = {*self.tiles.evidence, *self.assumed, *self.summed, *proposed}
+        counted = {*self.tiles.observations, *self.assumed, *self.summed, *proposed}
         run, impossible = self.run_story(index, assumed, values)
         log_p = row_log_prob(run, counted, self.sized(len(index)))
         ruled_out = impossible.reshape(-1, *[1] * (log_p.dim() - 1))
@@ -235,7 +235,7 @@ class Proposal:
         guide: Any = self.guide
         known, seen, _ = self._conditioned(index, assumed)
         offered = {**known, **data, **{n: known[n] for n in assumed if n in self.read}}
-        offered = {n: v for n, v in offered.items() if n in self.read or n in self.tiles.evidence}
+        offered = {n: v for n, v in offered.items() if n in self.read or n in self.tiles.observations}
         call = self.tiles.call(index)
         kwargs = with_data(guide, call.kwargs, offered, seen)
         with Known({**known, **(drawn or {})}):
@@ -271,7 +271,7 @@ class Proposal:
     def _fill(self, index: Tensor, assumed: Assumed) -> dict[str, Tensor]:
         """Draw missing elements and latent sites in turns, beginning with the stand-ins."""
         tiles = self.tiles
-        first = {n: tiles.structure.sites[n].value for n in self.filled if n not in tiles.evidence}
+        first = {n: tiles.structure.sites[n].value for n in self.filled if n not in tiles.observations}
         data = {
             **tiles.take(first, index),
             **{n: v for n, v in tiles.values(index).items() if n in self.filled},

@@ -14,8 +14,8 @@ from inference.answers.repeated_rows import Tiles, tiles_of
 from inference.answers.result import Fit
 from inference.answers.row_draws import blocks, choose, forward
 from inference.answers.row_programs import assumable, conditioned
-from inference.answers.row_proposal import Proposal
-from inference.story.evidence import as_evidence, require_maskable
+from inference.answers.row_proposal import RowProposal
+from inference.story.observations import as_observations, require_maskable
 from inference.story.plan import reaches_outside
 from inference.story.structure import Structure
 
@@ -30,7 +30,7 @@ def pose(
     *,
     assume: Collection[str] = (),
     assume_all: bool = False,
-) -> Proposal | None:
+) -> RowProposal | None:
     """Turn a question into a proposal for its rows.
 
     Args:
@@ -49,33 +49,35 @@ def pose(
     """
     if fit.local is None:
         return None
-    evidence = as_evidence(given or {}, argument)
-    require_sites(fit, [*evidence, *assume], argument)
-    if not evidence and args is None:
-        structure, checked = fit.structure, dict(fit.evidence)
+    observations = as_observations(given or {}, argument)
+    require_sites(fit, [*observations, *assume], argument)
+    if not observations and args is None:
+        structure, checked = fit.structure, dict(fit.observations)
     else:
-        structure, checked = about(fit, evidence, args, argument)
+        structure, checked = about(fit, observations, args, argument)
     tiles = tiles_of(structure, checked)
     return None if tiles is None else _roles(fit, tiles, assume, assume_all)
 
 
-def _roles(fit: Fit, tiles: Tiles, assume: Collection[str], assume_all: bool) -> Proposal | None:
+def _roles(fit: Fit, tiles: Tiles, assume: Collection[str], assume_all: bool) -> RowProposal | None:
     """Decide what becomes of every site, or ``None`` where that is not done row by row."""
     local, structure = fit.local, tiles.structure
     if local is None:
         return None
-    sites, evidence = structure.sample_sites, tiles.evidence
-    relevant = structure.ancestors([*evidence, *assume])
-    hidden = [n for n in sites if n in relevant and n not in evidence and not sites[n].discrete]
+    sites, observations = structure.sample_sites, tiles.observations
+    relevant = structure.ancestors([*observations, *assume])
+    hidden = [n for n in sites if n in relevant and n not in observations and not sites[n].discrete]
     guided = local.guide is not None and bool(hidden) and set(hidden) <= set(local.proposed)
     if guided:
         relevant |= structure.ancestors(local.proposed)
-        hidden = [n for n in local.proposed if n not in evidence]
-    half = [n for n, e in evidence.items() if e.seen is not None and structure.children(n) & relevant]
-    for name, one in evidence.items():
+        hidden = [n for n in local.proposed if n not in observations]
+    half = [n for n, e in observations.items() if e.seen is not None and structure.children(n) & relevant]
+    for name, one in observations.items():
         if one.seen is not None and name not in half:
             require_maskable(name, sites[name].fn, one.seen, "given")
-    discrete = [n for n in sites if n in relevant and sites[n].discrete and (n not in evidence or n in half)]
+    discrete = [
+        n for n in sites if n in relevant and sites[n].discrete and (n not in observations or n in half)
+    ]
     fits = all(sites[n].enumerable and not reaches_outside(structure, n) for n in discrete)
     if not fits or any(not sites[n].discrete for n in half):
         return None
@@ -85,17 +87,17 @@ def _roles(fit: Fit, tiles: Tiles, assume: Collection[str], assume_all: bool) ->
     ]
     if not all(assumable(sites[n]) for n in told) or not set(assume) <= set(told):
         return None
-    dropped = tuple(n for n in sites if n not in relevant and n not in evidence)
-    shared = [] if assume_all else structure.shared_plates([*evidence, *discrete, *hidden])
+    dropped = tuple(n for n in sites if n not in relevant and n not in observations)
+    shared = [] if assume_all else structure.shared_plates([*observations, *discrete, *hidden])
     plates = shared or [tiles.plate]
-    return Proposal(
+    return RowProposal(
         tiles, local.guide if guided else None, tuple(hidden), tuple(told),
         tuple(n for n in discrete if n not in told), dropped, local.read, tuple(plates),
         local.masked,
     )  # fmt: skip
 
 
-def log_prob(proposal: Proposal, seed: int) -> tuple[Tensor, Tensor]:
+def log_prob(proposal: RowProposal, seed: int) -> tuple[Tensor, Tensor]:
     """Log density of what is given, per row of the shared plates, and its standard error, in nats."""
     parts = []
     with proposal.tiles.structure.call.room(seed), torch.no_grad():
@@ -105,7 +107,7 @@ def log_prob(proposal: Proposal, seed: int) -> tuple[Tensor, Tensor]:
     return value, error
 
 
-def log_density(joint: Proposal, below: Proposal | None, seed: int) -> tuple[Tensor, Tensor]:
+def log_density(joint: RowProposal, below: RowProposal | None, seed: int) -> tuple[Tensor, Tensor]:
     """Log density of some sites, given others where ``below`` proposes for those alone; and its error."""
     value, error = log_prob(joint, seed)
     if below is None:
@@ -114,7 +116,7 @@ def log_density(joint: Proposal, below: Proposal | None, seed: int) -> tuple[Ten
     return value - base, (error.square() + base_error.square()).sqrt()
 
 
-def probabilities(proposal: Proposal, site: str, seed: int) -> Tensor:
+def probabilities(proposal: RowProposal, site: str, seed: int) -> Tensor:
     """Probabilities of an assumed site given what was seen: (rows, categories)."""
     support = proposal.tiles.structure.sites[site].fn.enumerate_support(expand=False).reshape(-1)
     tables = []
@@ -129,7 +131,7 @@ def probabilities(proposal: Proposal, site: str, seed: int) -> Tensor:
     return torch.cat(tables).reshape(shape).cpu()
 
 
-def sample(fit: Fit, proposal: Proposal, sites: Sequence[str], count: int, seed: int) -> dict[str, Tensor]:
+def sample(fit: Fit, proposal: RowProposal, sites: Sequence[str], count: int, seed: int) -> dict[str, Tensor]:
     """Draw sites given what was seen: each (count, *site shape).
 
     Latent sites are chosen, for every row by itself, among weighted draws; what depends on them is then
@@ -137,15 +139,15 @@ def sample(fit: Fit, proposal: Proposal, sites: Sequence[str], count: int, seed:
     """
     tiles = proposal.tiles
     again = tiles.structure is fit.structure
-    known = {n: e for n, e in tiles.evidence.items() if not (again and n in sites)}
+    known = {n: e for n, e in tiles.observations.items() if not (again and n in sites)}
     with tiles.structure.call.room(seed), torch.no_grad():
         chosen: dict[str, Tensor] = {}
         if fit.local is not None and fit.local.refusal:
             _require_nothing_hidden(fit, known, tiles.structure)
-        elif tiles.evidence and (proposal.proposed or proposal.assumed):
+        elif tiles.observations and (proposal.proposed or proposal.assumed):
             draws = proposal.draws if proposal.filled else max(proposal.draws, min(4 * count, _MOST))
             chosen = choose(proposal, count, draws)
-        return forward(replace(tiles, evidence=known), chosen, sites, count)
+        return forward(replace(tiles, observations=known), chosen, sites, count)
 
 
 def _require_nothing_hidden(fit: Fit, known: Collection[str], structure: Structure) -> None:

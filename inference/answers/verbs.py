@@ -85,7 +85,7 @@ def log_prob(
 
 
 def _seen_whole(fit: Fit, site: str) -> bool:
-    return site in fit.evidence and fit.evidence[site].seen is None
+    return site in fit.observations and fit.observations[site].seen is None
 
 
 def _require_discrete(fit: Fit, site: str, given: Any) -> None:
@@ -105,7 +105,7 @@ def _require_discrete(fit: Fit, site: str, given: Any) -> None:
 
 
 def _weighted(question: Question) -> bool:
-    given = [n for n in question.evidence if n not in question.particles]
+    given = [n for n in question.observations if n not in question.particles]
     return bool(given) or bool(question.simulated)
 
 
@@ -121,7 +121,7 @@ def _align(log_w: Tensor, plates: list[Any], question: Question, site: str) -> T
 def _tabulated(fit: Fit, question: Question, site: str, given: Any, args: Any, seed: int) -> Tensor:
     """A site on which simulated sites depend: condition on each of its values in turn."""
     target = question.structure.sites[site]
-    known = question.evidence.get(site)
+    known = question.observations.get(site)
     columns = []
     for value in target.fn.enumerate_support(expand=False).reshape(-1):
         assumed = {**(given or {}), site: torch.full(target.shape, float(value)).to(value.dtype)}

@@ -47,6 +47,7 @@ FIXED = ("observed_data", "constant_data", "fit")
 # Densities are summed over event dimensions: they have the leading dimensions of their variable.
 DENSITIES = ("log_likelihood", "log_prior")
 
+Group = dict[str, np.ndarray]
 Groups = Mapping[str, Mapping[str, np.ndarray]]
 
 

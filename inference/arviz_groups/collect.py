@@ -13,12 +13,10 @@ from inference.answers.predictive import generate
 from inference.answers.questions import Question, ask
 from inference.answers.result import Fit
 from inference.arviz_groups import rows
-from inference.arviz_groups.build import build
+from inference.arviz_groups.build import Group, build
 from inference.checks.certificate import Certificate
 from inference.density.enumeration import row_log_prob
 from inference.story.structure import Site
-
-Group = dict[str, np.ndarray]
 
 
 def collect(
@@ -99,7 +97,7 @@ JOINT = "joint"
 def _log_prior(fit: Fit, question: Question, shape: Any) -> Group:
     """Log prior density of every unknown site, one number per batch element."""
     sites = fit.structure.sample_sites
-    names = [n for n in fit.unknown if n in sites and n not in fit.evidence]
+    names = [n for n in fit.unknown if n in sites and n not in fit.observations]
 
     def one(trace: Any) -> dict[str, Tensor]:
         return {n: row_log_prob(trace, {n}, sites[n].plates) for n in names}
@@ -138,7 +136,7 @@ def _prior_groups(fit: Fit, count: int) -> dict[str, Group]:
     if not count:
         return {}
     before = Fit(
-        fit.structure, {}, tuple(n for n in fit.unknown if n not in fit.evidence),
+        fit.structure, {}, tuple(n for n in fit.unknown if n not in fit.observations),
         prior_draws=count, seed=fit.seed,
     )  # fmt: skip
     try:
@@ -163,8 +161,8 @@ def _observed(fit: Fit) -> Group:
     """The data; masked arrays where something is missing."""
     out: Group = {}
     for name in fit.observed:
-        if name in fit.evidence:
-            one = fit.evidence[name]
+        if name in fit.observations:
+            one = fit.observations[name]
             value = one.value.cpu().numpy()
             out[name] = value if one.seen is None else np.ma.masked_array(value, ~one.seen.cpu().numpy())
         else:

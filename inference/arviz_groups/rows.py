@@ -18,11 +18,11 @@ from inference.answers import row_questions
 from inference.answers.result import Fit
 from inference.answers.row_draws import forward
 from inference.answers.row_programs import Local, training_proposal
-from inference.answers.row_proposal import Proposal
+from inference.answers.row_proposal import RowProposal
+from inference.arviz_groups.build import Group
 from inference.density.enumeration import row_log_prob
 
-Group = dict[str, np.ndarray]
-PerRow = Callable[[Proposal, Tensor, dict[str, Tensor]], Tensor]
+PerRow = Callable[[RowProposal, Tensor, dict[str, Tensor]], Tensor]
 _NUMBERS = 2**24  # per group of draws of observed sites: 64 MB in float32
 
 
@@ -64,7 +64,7 @@ def _per_draw(fit: Fit, local: Local, one: PerRow) -> np.ndarray:
     count = local.kept if drawn else 1
     chains = []
     for restart in range(len(local.restarts)) if drawn else [local.best]:
-        proposal = training_proposal(local, fit.structure, dict(fit.evidence), restart)
+        proposal = training_proposal(local, fit.structure, dict(fit.observations), restart)
         tiles = proposal.tiles
         axes = {n: tiles.axis(n) or 0 for n in local.proposed}
         flat = {n: fit.values[n][restart].movedim(axis + 1, 1).flatten(0, 1) for n, axis in axes.items()}
@@ -77,7 +77,7 @@ def _per_draw(fit: Fit, local: Local, one: PerRow) -> np.ndarray:
     return torch.stack(chains).numpy()
 
 
-def _run(proposal: Proposal, index: Tensor, values: dict[str, Tensor]) -> tuple[Any, set[str]]:
+def _run(proposal: RowProposal, index: Tensor, values: dict[str, Tensor]) -> tuple[Any, set[str]]:
     """A run of the story at the latent values, and the discrete sites that are summed out in it."""
     hidden = {*proposal.assumed, *proposal.summed}
     run, _ = replace(proposal, assumed=(), summed=tuple(hidden)).run_story(index, {}, values)
@@ -90,7 +90,7 @@ def _log_likelihood(fit: Fit, local: Local, kind: str, joint: str) -> Group:
     shared = [] if whole is None else [p.name for p in whole.plates]
 
     def of(names: set[str], plates: list[str]) -> PerRow:
-        def one(proposal: Proposal, index: Tensor, values: dict[str, Tensor]) -> Tensor:
+        def one(proposal: RowProposal, index: Tensor, values: dict[str, Tensor]) -> Tensor:
             run, hidden = _run(proposal, index, values)
             hidden &= fit.structure.ancestors(names)
             sites = {p.name: p for n in fit.observed for p in fit.structure.sites[n].plates}
@@ -106,7 +106,7 @@ def _log_likelihood(fit: Fit, local: Local, kind: str, joint: str) -> Group:
     if kind == "joint":
         return {joint: _per_draw(fit, local, of(set(fit.observed), shared))}
     own = {n: [p.name for p in fit.structure.sites[n].plates] for n in fit.observed}
-    hidden = {n for n, s in fit.structure.sample_sites.items() if s.discrete and n not in fit.evidence}
+    hidden = {n for n, s in fit.structure.sample_sites.items() if s.discrete and n not in fit.observations}
     apart = {n: bool(fit.structure.ancestors([n]) & hidden) for n in fit.observed}
     return {n: _per_draw(fit, local, of({n}, shared if apart[n] else own[n])) for n in fit.observed}
 
@@ -116,7 +116,7 @@ def _log_prior(fit: Fit, local: Local) -> Group:
     discrete = {n for n, s in sites.sample_sites.items() if s.discrete}
 
     def of(name: str) -> PerRow:
-        def one(proposal: Proposal, index: Tensor, values: dict[str, Tensor]) -> Tensor:
+        def one(proposal: RowProposal, index: Tensor, values: dict[str, Tensor]) -> Tensor:
             run, _ = _run(proposal, index, values)
             return row_log_prob(run, {name}, proposal.sized(len(index)))
 
@@ -140,7 +140,7 @@ def _predictive(fit: Fit, local: Local, count: int) -> Group:
     latent = {n: fit.values[n][local.best][keep] for n in local.proposed}
     chosen = {n: tiles.place(n, v.movedim((tiles.axis(n) or 0) + 1, 1)) for n, v in latent.items()}
     with tiles.structure.call.room(fit.seed), torch.no_grad():
-        drawn = forward(replace(tiles, evidence={}), chosen, names, count)
+        drawn = forward(replace(tiles, observations={}), chosen, names, count)
     return {n: v[None].numpy() for n, v in drawn.items()}
 
 
@@ -149,7 +149,7 @@ def _prior(fit: Fit, local: Local, count: int) -> dict[str, Group]:
     proposal = row_questions.pose(fit, None, None)
     if proposal is None:
         return {}
-    tiles, names = replace(proposal.tiles, evidence={}), [*local.proposed, *fit.observed]
+    tiles, names = replace(proposal.tiles, observations={}), [*local.proposed, *fit.observed]
     with tiles.structure.call.room(fit.seed), torch.no_grad():
         drawn = forward(tiles, {}, names, count)
     prior = {n: v[None].numpy() for n, v in drawn.items()}

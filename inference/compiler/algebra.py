@@ -6,34 +6,18 @@ product with another. What does not depend on the point, a factor here, is compu
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from inference.compiler.tape import Meta, Op, Ref, broadcast
+from inference.compiler.operations import aten
+from inference.compiler.tape import Meta, Op, Ref, Writer, broadcast
 
-aten = torch.ops.aten
 _TIMES = (aten.mul.Tensor, aten.mul.Scalar)
 _OVER = (aten.div.Tensor, aten.div.Scalar)
 _PLUS = (aten.add.Tensor, aten.add.Scalar)
 _MINUS = (aten.sub.Tensor, aten.sub.Scalar)
 _POSITIVE = frozenset({aten.exp.default, aten.sigmoid.default, aten.softplus.default, aten.abs.default})
-
-
-class Writer(Protocol):
-    """What a rule needs to know of the tape that is being written."""
-
-    meta: dict[int, Meta]
-    made: dict[int, Op]
-    live: set[int]
-
-    def new(self, target: Any, args: tuple[Any, ...], meta: Meta, **kwargs: Any) -> int:
-        """Put a new operation; the number of its result."""
-        ...
-
-    def full(self, value: Any, meta: Meta) -> int:
-        """A tensor all of whose elements are one number."""
-        ...
 
 
 def rearranged(tape: Writer, op: Op) -> int | None:

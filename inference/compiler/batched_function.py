@@ -24,7 +24,7 @@ from inference.runtime.isolation import isolated
 
 
 @dataclass(frozen=True)
-class Part:
+class CompiledPart:
     """One function of points: what is computed once for given inputs, and what is computed for points.
 
     Attributes:
@@ -56,7 +56,7 @@ class Points:
     def __init__(self, tape: Tape) -> None:
         self.tape = tape
         self.size = int(tape.meta[tape.inputs[0]].shape[0])  # type: ignore[arg-type]
-        self._parts: dict[tuple[str, bool], Part] = {}
+        self._parts: dict[tuple[str, bool], CompiledPart] = {}
         self._lock = threading.RLock()
 
     def bind(self, inputs: Sequence[Tensor], *, sets: bool = False) -> Bound:
@@ -68,7 +68,7 @@ class Points:
         """
         return Bound(self, list(inputs), sets)
 
-    def part(self, kind: str, sets: bool, inputs: Sequence[Tensor]) -> Part:
+    def part(self, kind: str, sets: bool, inputs: Sequence[Tensor]) -> CompiledPart:
         """The function of a kind ("value", "gradient"); recorded when first asked for."""
         with self._lock:
             if (kind, sets) not in self._parts:
@@ -87,7 +87,7 @@ class Points:
                 if kind == "gradient" and ("value", sets) not in self._parts:
                     made["value"] = _part(tape, tape.outputs[:1], example)
         except (UnlikeError, RuntimeError, ValueError, TypeError, NotImplementedError):
-            made = {kind: Part(lambda *given: given, function, recorded=False)}
+            made = {kind: CompiledPart(lambda *given: given, function, recorded=False)}
         self._parts.update({(name, sets): part for name, part in made.items()})
 
     def _example(self, sizes: Sequence[int], inputs: Sequence[Tensor], sets: bool) -> list[Tensor]:
@@ -124,7 +124,7 @@ class Bound:
 
     def __init__(self, points: Points, inputs: list[Tensor], sets: bool) -> None:
         self.points, self.inputs, self.sets = points, inputs, sets
-        self._ready: dict[str, tuple[Part, Sequence[Tensor]]] = {}
+        self._ready: dict[str, tuple[CompiledPart, Sequence[Tensor]]] = {}
 
     def value(self, z: Tensor) -> tuple[Tensor, ...]:
         """The outputs at points (draws, size); (sets, draws, size) for several data sets."""
@@ -150,12 +150,12 @@ class Bound:
         )  # a tensor made in inference mode takes no part in gradients
 
 
-def _part(tape: Tape, outputs: tuple[int, ...], example: Sequence[Tensor]) -> Part:
+def _part(tape: Tape, outputs: tuple[int, ...], example: Sequence[Tensor]) -> CompiledPart:
     """Part a recorded batch into what is computed once and what is computed for points, and compile it."""
     z, *inputs = example
     sets = len(tape.batched) > 1
     before, rest = split(simplify(tape, outputs), (0,) if sets and inputs else ())
-    return Part(before.run, compiled_for(rest, [z, *before.run(*inputs)]))
+    return CompiledPart(before.run, compiled_for(rest, [z, *before.run(*inputs)]))
 
 
 def simplified(tape: Tape, outputs: tuple[int, ...] | None = None) -> Points:

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inference.compiler.operations import aten
 from inference.compiler.tape import Op, Ref, Size, Tape
 
-aten = torch.ops.aten
 Run = Callable[..., tuple[Tensor, ...]]
 
 _INFIX = {

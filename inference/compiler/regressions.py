@@ -8,13 +8,13 @@ nothing is lost where y is far from zero. Likewise ``sum_i y_i (X w)_i = (X' y)'
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from inference.compiler.tape import Meta, Op, Ref
+from inference.compiler.operations import aten
+from inference.compiler.tape import Meta, Op, Ref, Writer
 
-aten = torch.ops.aten
 _ROWS = 256  # fewer cost less than the operations that would take their place
 _PER_COLUMN = 4  # rows, at least, for each column
 _BLOCK = (
@@ -22,22 +22,6 @@ _BLOCK = (
 )  # rows that are gone through at a time, of so many that a draw of all of them leaves the cache ...
 _BLOCKS = 64  # ... but no more blocks than these: each takes operations
 _LINEAR = 40.0  # softplus(x) = x beyond it, to 4e-18; torch's own limit of 20 leaves 2e-9
-
-
-class Writer(Protocol):
-    """What a rule needs to know of the tape that is being written."""
-
-    meta: dict[int, Meta]
-    made: dict[int, Op]
-    live: set[int]
-
-    def new(self, target: Any, args: tuple[Any, ...], meta: Meta, **kwargs: Any) -> int:
-        """Put a new operation; the number of its result."""
-        ...
-
-    def second(self, target: Any, args: tuple[Any, ...], metas: tuple[Meta, Meta]) -> int:
-        """Put a new operation of two results, none of which depends on the point; the second's number."""
-        ...
 
 
 def regression(tape: Writer, op: Op) -> int | None:

@@ -7,27 +7,16 @@ counts.
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from inference.compiler.tape import Meta, Op, Ref, Shape
+from inference.compiler.operations import aten
+from inference.compiler.tape import Meta, Op, Ref, Shape, Writer
 
-aten = torch.ops.aten
 SUMS = frozenset({aten.sum.default, aten.sum.dim_IntList})
 _PRODUCTS = frozenset({aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar})
 _SUMMANDS = frozenset({aten.add.Tensor, aten.sub.Tensor, aten.add.Scalar, aten.sub.Scalar})
-
-
-class Writer(Protocol):
-    """What a rule needs to know of the tape that is being written."""
-
-    meta: dict[int, Meta]
-    made: dict[int, Op]
-
-    def new(self, target: Any, args: tuple[Any, ...], meta: Meta, **kwargs: Any) -> int:
-        """Put a new operation; the number of its result."""
-        ...
 
 
 def pulled(tape: Writer, op: Op) -> int | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -191,3 +191,23 @@ def broadcast(*shapes: Shape) -> Shape | None:
             return None
         common.append(sizes.pop() if sizes else 1)
     return tuple(reversed(common))
+
+
+class Writer(Protocol):
+    """What a rule that rewrites a tape needs to know of the one that is being written."""
+
+    meta: dict[int, Meta]
+    made: dict[int, Op]
+    live: set[int]
+
+    def new(self, target: Any, args: tuple[Any, ...], meta: Meta, **kwargs: Any) -> int:
+        """Put a new operation; the number of its result."""
+        ...
+
+    def second(self, target: Any, args: tuple[Any, ...], metas: tuple[Meta, Meta]) -> int:
+        """Put a new operation of two results, none of which depends on the point; the second's number."""
+        ...
+
+    def full(self, value: Any, meta: Meta) -> int:
+        """A tensor all of whose elements are one number."""
+        ...

@@ -19,6 +19,7 @@ from torch.func import functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from inference.compiler.recording import RandomStoryError
 from inference.runtime.isolation import isolated
 
 _MEMORY = 2**20  # elements of the largest intermediate per chunk: 8 MiB, about a core's cache
@@ -145,10 +146,6 @@ def _lift_one(graph: fx.Graph, node: fx.Node) -> None:
     node.replace_all_uses_with(late)
 
 
-class RandomStoryError(ValueError):
-    """A function that was to be traced draws random numbers of its own."""
-
-
 def trace(function: Callable[..., Any], *example: Any) -> fx.GraphModule:
     """Trace ``function`` at example inputs into a graph without in-place operations.
 
@@ -173,10 +170,10 @@ def trace(function: Callable[..., Any], *example: Any) -> fx.GraphModule:
         if any(_in_place(node) for node in graph.graph.nodes):
             pure = functionalize(lambda *inputs: graph(*inputs), remove="mutations")
             graph = make_fx(lambda *inputs: pure(*inputs))(*example)
-        return lift(batchable(fold(graph)))
+        return lift(batchable_graph(fold_constants(graph)))
 
 
-def fold(module: fx.GraphModule) -> fx.GraphModule:
+def fold_constants(module: fx.GraphModule) -> fx.GraphModule:
     """Replace, in place, every operation on constants by its result; call inside ``isolated``."""
     values: dict[fx.Node, Any] = {}
     for node in list(module.graph.nodes):
@@ -192,7 +189,7 @@ def fold(module: fx.GraphModule) -> fx.GraphModule:
     return module
 
 
-def batchable(module: fx.GraphModule) -> fx.GraphModule:
+def batchable_graph(module: fx.GraphModule) -> fx.GraphModule:
     """Write, in place, two operations that functionalizing leaves so that ``torch.vmap`` can batch them.
 
     ``copy`` has no batching rule and runs in a slow loop; ``slice_scatter`` fails on negative positions.

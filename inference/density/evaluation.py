@@ -23,11 +23,11 @@ from torch import Tensor
 
 from inference.density.enumeration import total_log_prob
 from inference.density.sufficient_statistics import Folded, Folding, fold
-from inference.density.traced import signature
+from inference.density.traced import key_of_tree
 from inference.story.bijections import unconstrained_shape
 from inference.story.call import Call
-from inference.story.evidence import Evidence
 from inference.story.handlers import Known, Slot, Unknown
+from inference.story.observations import Observation
 from inference.story.plan import plan
 from inference.story.structure import Structure
 
@@ -37,17 +37,17 @@ class Evaluation:
 
     Args:
         structure: of the story as it is called.
-        evidence: checked, by site name.
+        observations: checked, by site name.
         folding: whether rows may be folded into sufficient sums.
     """
 
     def __init__(
-        self, structure: Structure, evidence: Mapping[str, Evidence], *, folding: bool = True
+        self, structure: Structure, observations: Mapping[str, Observation], *, folding: bool = True
     ) -> None:
-        self.structure, self.evidence = structure, dict(evidence)
-        self.plan = plan(structure, evidence)
-        self.data = {name: e.value for name, e in evidence.items()}
-        self.folded = fold(structure, evidence, self.plan.dropped) if folding else None
+        self.structure, self.observations = structure, dict(observations)
+        self.plan = plan(structure, observations)
+        self.data = {name: e.value for name, e in observations.items()}
+        self.folded = fold(structure, observations, self.plan.dropped) if folding else None
         self.slots = self._slots()
         self.size = max((slot.stop for slot in self.slots.values()), default=0)
         self.names = tuple(self.slots)
@@ -70,33 +70,33 @@ class Evaluation:
 
     def inputs(self, folded: Folded | None = None) -> dict[str, Any]:
         """What the density depends on beside the point, folded or not: a tree of tensors and plain values."""
-        return self._inputs(self.structure, self.evidence, folded)
+        return self._inputs(self.structure, self.observations, folded)
 
     def inputs_of(
-        self, call: Call, evidence: Mapping[str, Evidence], *, folding: bool = True
+        self, call: Call, observations: Mapping[str, Observation], *, folding: bool = True
     ) -> dict[str, Any] | None:
         """The same for another call and other data of the same shapes, folded if these are.
 
         ``None`` where they cannot be: other elements are missing, or the rows do not fold.
         """
         structure = replace(self.structure, call=call)
-        for name, one in evidence.items():
-            own = self.evidence[name]
+        for name, one in observations.items():
+            own = self.observations[name]
             if one.complete != own.complete:
                 return None
             if name in self.plan.filled and not torch.equal(cast(Tensor, one.seen), self.plan.seen[name]):
                 return None
         if self.folded is None or not folding:
-            return self._inputs(structure, evidence, None)
-        folded = fold(structure, evidence, self.plan.dropped)
-        return None if folded is None else self._inputs(structure, evidence, folded)
+            return self._inputs(structure, observations, None)
+        folded = fold(structure, observations, self.plan.dropped)
+        return None if folded is None else self._inputs(structure, observations, folded)
 
     def _inputs(
-        self, structure: Structure, evidence: Mapping[str, Evidence], folded: Folded | None
+        self, structure: Structure, observations: Mapping[str, Observation], folded: Folded | None
     ) -> dict[str, Any]:
-        call, data = structure.call, {n: e.value for n, e in evidence.items()}
+        call, data = structure.call, {n: e.value for n, e in observations.items()}
         if folded is None:
-            masks = {n: e.seen for n, e in evidence.items() if e.seen is not None}
+            masks = {n: e.seen for n, e in observations.items() if e.seen is not None}
             seen = {n: m for n, m in masks.items() if n not in self.plan.filled}
             own: dict[str, Any] = {"data": data, "seen": seen, "stand_in": self._stand_in()}
         else:
@@ -146,12 +146,12 @@ class Evaluation:
     def _stand_in(self, groups: int | None = None) -> dict[str, Tensor]:
         """Values of the dropped sites; those of the first rows where one row stands for each group."""
         sites = self.structure.sites
-        rows = self.structure.row_plate(self.evidence) if groups is not None else None
+        rows = self.structure.row_plate(self.observations) if groups is not None else None
         return {n: sites[n].value[: groups if sites[n].within(rows) else None] for n in self.plan.dropped}
 
     def key(self, inputs: Mapping[str, Any]) -> Hashable | None:
         """What fits that can share a trace have in common."""
-        shared = signature(inputs)
+        shared = key_of_tree(inputs)
         if shared is None:
             return None
         slots = tuple(

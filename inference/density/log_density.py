@@ -30,7 +30,7 @@ from inference.density.traced import (
 )
 from inference.runtime.isolation import isolated
 from inference.story.bijections import wrong_jacobian
-from inference.story.evidence import Evidence
+from inference.story.observations import Observation
 from inference.story.plan import enumerating
 from inference.story.structure import Structure
 
@@ -48,7 +48,7 @@ class LogDensity(Evaluation):
 
     Args:
         structure: of the story as it is called.
-        evidence: checked, by site name.
+        observations: checked, by site name.
         folding: whether rows may be folded into sufficient sums.
 
     Attributes:
@@ -64,10 +64,10 @@ class LogDensity(Evaluation):
     """
 
     def __init__(
-        self, structure: Structure, evidence: Mapping[str, Evidence], *, folding: bool = True
+        self, structure: Structure, observations: Mapping[str, Observation], *, folding: bool = True
     ) -> None:
         began = time.perf_counter()
-        super().__init__(structure, evidence, folding=folding)
+        super().__init__(structure, observations, folding=folding)
         self.gradient_calls = 0
         self.note, self.flaw = "", ""
         self.run_cost = 1

@@ -30,7 +30,7 @@ def prior_starts(density: LogDensity, count: int, seed: int) -> Tensor | None:
         elements of half-seen sites, and what lies on the edge of its support.
     """
     call = density.structure.call
-    seen = {name: one.value for name, one in density.evidence.items() if one.complete}
+    seen = {name: one.value for name, one in density.observations.items() if one.complete}
     story = poutine.condition(call, data=seen)
     rows = []
     with call.room(seed):

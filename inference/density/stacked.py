@@ -17,11 +17,11 @@ from inference.compiler.batched_function import Bound, Points, leaves
 from inference.density.evaluation import apart
 from inference.density.log_density import LogDensity
 from inference.density.prior_starts import where_finite
-from inference.density.traced import signature
+from inference.density.traced import key_of_tree
 from inference.runtime.isolation import isolated
 from inference.story.call import Call
-from inference.story.evidence import Evidence, as_evidence, fit_to_site
 from inference.story.inspection import inspect_rows
+from inference.story.observations import Observation, as_observations, fit_to_site
 from inference.story.structure import Structure
 from inference.story.support import bounds_of
 
@@ -49,7 +49,7 @@ class Stacked:
         batched: whether one call serves all data sets; else they are evaluated one after another.
     """
 
-    def __init__(self, first: LogDensity, sets: Sequence[tuple[Call, Mapping[str, Evidence]]]) -> None:
+    def __init__(self, first: LogDensity, sets: Sequence[tuple[Call, Mapping[str, Observation]]]) -> None:
         self._first, self._sets = first, list(sets)
         self.count, self.size, self.names, self.cost = len(sets), first.size, first.names, first.cost
         self.gradient_calls = 0
@@ -57,7 +57,7 @@ class Stacked:
         self._bounds: dict[Any, Bound] = {}
         self._inputs = _stacked_inputs(first, self._sets)
         if self._inputs is None and first.folded is not None:  # rows that fold into other numbers of groups
-            self._first = LogDensity(first.structure, first.evidence, folding=False)
+            self._first = LogDensity(first.structure, first.observations, folding=False)
             self._inputs = _stacked_inputs(self._first, self._sets)
         self.batched = self._inputs is not None and self._agrees()
 
@@ -79,8 +79,8 @@ class Stacked:
     def density(self, index: int) -> LogDensity:
         """The density of one data set, alone; it shares what was traced."""
         if index not in self._single:
-            call, evidence = self._sets[index]
-            structure, checked = inspect_rows(call, evidence, f"data[{index}]")
+            call, observations = self._sets[index]
+            structure, checked = inspect_rows(call, observations, f"data[{index}]")
             self._single[index] = LogDensity(structure, checked)
         return self._single[index]
 
@@ -226,14 +226,14 @@ class Stacked:
 
 
 def _stacked_inputs(
-    density: LogDensity, sets: Sequence[tuple[Call, Mapping[str, Evidence]]], *, folding: bool = True
+    density: LogDensity, sets: Sequence[tuple[Call, Mapping[str, Observation]]], *, folding: bool = True
 ) -> list[Tensor] | None:
     """The inputs of all data sets along a leading axis; ``None`` where they differ in more than numbers."""
     if density.traced_story is None or density.traced_story.fixed:
         return None
-    trees = [density.inputs_of(call, evidence, folding=folding) for call, evidence in sets]
-    kind = signature(trees[0]) if trees[0] is not None else None
-    if kind is None or any(tree is None or signature(tree) != kind for tree in trees):
+    trees = [density.inputs_of(call, observations, folding=folding) for call, observations in sets]
+    kind = key_of_tree(trees[0]) if trees[0] is not None else None
+    if kind is None or any(tree is None or key_of_tree(tree) != kind for tree in trees):
         return None
     return [torch.stack(same) for same in zip(*(leaves(tree) for tree in trees), strict=True)] or None
 
@@ -274,40 +274,42 @@ def stack(
     if each is not None and len(each) != len(data):
         raise ValueError(f"each: expected arguments for {len(data)} data sets, got {len(each)}.")
     call = Call.bind(story, args if each is None else each[0], kwargs)
-    structure, evidence = inspect_rows(call, as_evidence(data[0], "data[0]"), "data[0]")
-    sets = [(structure.call, evidence)]
+    structure, observations = inspect_rows(call, as_observations(data[0], "data[0]"), "data[0]")
+    sets = [(structure.call, observations)]
     for i, one in enumerate(data[1:], 1):
         own = structure.call
         if each is not None:
             own = Call.bind(story, each[i], kwargs)
             own = own if structure.call.rows is None else own.with_rows(structure.call.rows)
-        sets.append((own, _checked(structure, evidence, own, as_evidence(one, f"data[{i}]"), f"data[{i}]")))
-    return Stacked(LogDensity(structure, evidence), sets)
+        sets.append(
+            (own, _checked(structure, observations, own, as_observations(one, f"data[{i}]"), f"data[{i}]"))
+        )
+    return Stacked(LogDensity(structure, observations), sets)
 
 
 def _checked(
     structure: Structure,
-    like: Mapping[str, Evidence],
+    like: Mapping[str, Observation],
     call: Call,
-    evidence: Mapping[str, Evidence],
+    observations: Mapping[str, Observation],
     argument: str,
-) -> dict[str, Evidence]:
+) -> dict[str, Observation]:
     """Check a data set as the first was checked.
 
     Where a site's support may differ between data sets (a binomial's total is an argument, or was seen
     itself), the story is run again to find it out.
     """
-    if set(evidence) != set(like):
-        raise ValueError(f"{argument}: expected the sites {sorted(like)}, got {sorted(evidence)}.")
+    if set(observations) != set(like):
+        raise ValueError(f"{argument}: expected the sites {sorted(like)}, got {sorted(observations)}.")
     sites = structure.sites
     other = call is not structure.call
     if any(_bounded(sites[n].fn) and (other or sites[n].parents & set(like)) for n in like):
-        return inspect_rows(call, evidence, argument)[1]
+        return inspect_rows(call, observations, argument)[1]
     try:
-        return {n: fit_to_site(n, evidence[n], sites[n].fn, sites[n].value, argument) for n in like}
+        return {n: fit_to_site(n, observations[n], sites[n].fn, sites[n].value, argument) for n in like}
     except ValueError:
         if any(_bounded(sites[n].fn) and sites[n].parents for n in like):  # bounds of one run only, perhaps
-            return inspect_rows(call, evidence, argument)[1]
+            return inspect_rows(call, observations, argument)[1]
         raise
 
 

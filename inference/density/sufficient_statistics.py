@@ -24,14 +24,14 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from inference.story.call import Call
-from inference.story.evidence import Evidence
+from inference.story.observations import Observation
 from inference.story.structure import Structure
 
 Sums = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Family:
+class ExponentialFamily:
     """How one likelihood is folded.
 
     Attributes:
@@ -117,11 +117,11 @@ def _multinormal(fn: Any, sums: Sums) -> Tensor:
 
 
 _FAMILIES = {
-    dist.Binomial: Family(_binomial_sums, _binomial),
-    dist.Bernoulli: Family(_bernoulli_sums, _binomial),
-    dist.Poisson: Family(_poisson_sums, _poisson),
-    dist.Normal: Family(_normal_sums, _normal),
-    dist.MultivariateNormal: Family(_multinormal_sums, _multinormal),
+    dist.Binomial: ExponentialFamily(_binomial_sums, _binomial),
+    dist.Bernoulli: ExponentialFamily(_bernoulli_sums, _binomial),
+    dist.Poisson: ExponentialFamily(_poisson_sums, _poisson),
+    dist.Normal: ExponentialFamily(_normal_sums, _normal),
+    dist.MultivariateNormal: ExponentialFamily(_multinormal_sums, _multinormal),
 }
 
 
@@ -190,28 +190,28 @@ class Folding(Messenger):
 
 
 def fold(
-    structure: Structure, evidence: Mapping[str, Evidence], dropped: Collection[str] = ()
+    structure: Structure, observations: Mapping[str, Observation], dropped: Collection[str] = ()
 ) -> Folded | None:
     """Fold a story's rows, or return ``None`` where its rows cannot be folded.
 
     Args:
-        structure, evidence: the story and its checked data.
+        structure, observations: the story and its checked data.
         dropped: sites that do not count, since nothing that was seen depends on them.
     """
-    rows = structure.row_plate(evidence) if evidence else None
+    rows = structure.row_plate(observations) if observations else None
     if rows is None or not structure.call.takes_rows or rows.size < 2:
         return None
-    if any(s.discrete and not s.observed and n not in evidence for n, s in structure.sites.items()):
+    if any(s.discrete and not s.observed and n not in observations for n, s in structure.sites.items()):
         return None  # summed out, and the sum may depend on the number of rows (a change point among them)
     local = [n for n, s in structure.sites.items() if s.within(rows) and n not in dropped]
-    if not local or any(not _foldable(structure, evidence, n, dropped) for n in local):
+    if not local or any(not _foldable(structure, observations, n, dropped) for n in local):
         return None
     discrete = [n for n in local if structure.sites[n].enumerable]
     n = rows.size
     if discrete:
-        codes = torch.stack([evidence[name].value.double() for name in discrete], -1)
+        codes = torch.stack([observations[name].value.double() for name in discrete], -1)
         keys, group = codes.unique(dim=0, return_inverse=True)
-        values = {name: keys[:, i].to(evidence[name].value.dtype) for i, name in enumerate(discrete)}
+        values = {name: keys[:, i].to(observations[name].value.dtype) for i, name in enumerate(discrete)}
     else:
         group, keys, values = torch.zeros(n, dtype=torch.long), torch.zeros(1, 0), {}
     groups = len(keys)
@@ -222,7 +222,7 @@ def fold(
         if name in values:
             continue
         base = _base(structure.sites[name].fn)
-        found = _FAMILIES[type(base)].collect(base, evidence[name].value.double(), group, groups)
+        found = _FAMILIES[type(base)].collect(base, observations[name].value.double(), group, groups)
         if found is None:
             return None
         sums[name] = found
@@ -231,11 +231,11 @@ def fold(
 
 
 def _foldable(
-    structure: Structure, evidence: Mapping[str, Evidence], name: str, dropped: Collection[str]
+    structure: Structure, observations: Mapping[str, Observation], name: str, dropped: Collection[str]
 ) -> bool:
     """An observed site of the data plate alone: discrete, or of a family with sums and childless."""
     site = structure.sites[name]
-    if site.kind != "sample" or name not in evidence or not evidence[name].complete:
+    if site.kind != "sample" or name not in observations or not observations[name].complete:
         return False
     if len(site.plates) != 1 or len(site.fn.batch_shape) != 1:
         return False

@@ -192,14 +192,14 @@ class Kept(Generic[Entry]):
             self._entries.clear()
 
 
-def signature(tree: Any) -> Hashable | None:
+def key_of_tree(tree: Any) -> Hashable | None:
     """What inputs of one structure have in common: shapes and dtypes of tensors, and all other values.
 
     ``None`` where it cannot be told, since something is neither a tensor nor a plain value.
 
     Example:
         >>> import torch
-        >>> signature({"x": torch.ones(3), "n": 3}) == signature({"x": torch.zeros(3), "n": 3})
+        >>> key_of_tree({"x": torch.ones(3), "n": 3}) == key_of_tree({"x": torch.zeros(3), "n": 3})
         True
     """
     leaves, spec = tree_flatten(tree)

@@ -3,7 +3,7 @@
 z = loc + L u with u = flow(e), e ~ N(0, I): a bend of each coordinate, then a few autoregressive layers, all
 of which start as the identity, so that training begins at the Gaussian's ELBO. All problems (restarts, or
 data sets) are trained at once; their weights stand side by side and nothing is shared. The loop is
-:func:`inference.guides.flow_training.train`.
+:func:`inference.guides.flow_training.train_flow`.
 
 Sources: Rezende and Mohamed 2015, "Variational inference with normalizing flows"; Kingma et al. 2016,
 "Improved variational inference with inverse autoregressive flow"; Agrawal, Sheldon and Domke 2020, "Advances

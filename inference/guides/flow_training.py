@@ -23,7 +23,7 @@ from inference.guides.flow_layers import Weights
 from inference.guides.gaussian import Gaussian, ValueAndGrad
 from inference.runtime.progress import Report
 
-DRAWS = 256  # per problem and step
+FLOW_DRAWS = 256  # per problem and step
 EVERY = 250  # steps between looks
 ROUNDS = ((500, 1e-2), (500, 5e-3), (1000, 5e-3), (2000, 3e-3))  # steps, and the largest rate among them
 _WARM = 30
@@ -41,7 +41,7 @@ Certify = Callable[[Flow], Sequence[bool] | Tensor]
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedFlow:
     """Trained flows, and how training ended.
 
     Attributes:
@@ -59,15 +59,15 @@ class Trained:
     skipped: Tensor
 
 
-def train(
+def train_flow(
     value_and_grad: ValueAndGrad,
     gaussian: Gaussian,
     generators: list[torch.Generator],
     report: Report,
     steps: int | None = None,
     certify: Certify | None = None,
-    draws: int = DRAWS,
-) -> Trained:
+    draws: int = FLOW_DRAWS,
+) -> TrainedFlow:
     """Train one flow for each problem, in the whitened spaces of Gaussians.
 
     Every 250 steps the averaged flows are judged. A problem is done when ``certify`` passes it, or when two
@@ -242,6 +242,6 @@ class _Judge:
             out.append(value - flows.base_log_prob(e) + log_det)
         return torch.cat(out, 1).nan_to_num(-torch.inf, -torch.inf, -torch.inf)
 
-    def result(self, steps: int) -> Trained:
+    def result(self, steps: int) -> TrainedFlow:
         """What is kept."""
-        return Trained(self.best, self.elbo, self.done, steps, self.engine.skipped)
+        return TrainedFlow(self.best, self.elbo, self.done, steps, self.engine.skipped)

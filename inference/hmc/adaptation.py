@@ -30,7 +30,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from inference.hmc.hamiltonian import Chains, Metric, Target, Transition, halton, transition
+from inference.guides.gaussian import ValueAndGrad
+from inference.hmc.hamiltonian import Chains, Metric, Transition, halton, transition
 
 DENSE = 200  # unknowns up to which the metric is a matrix
 ACCEPTANCE = 0.95  # harmonic mean over chains that is aimed at: with .8, chains stay out of curved tails
@@ -61,7 +62,7 @@ class Sampler:
         gradient_calls: batched gradients taken.
     """
 
-    target: Target
+    target: ValueAndGrad
     chains: Chains
     restarts: int
     generator: torch.Generator

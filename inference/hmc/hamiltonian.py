@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Target = Callable[[Tensor], tuple[Tensor, Tensor]]
+from inference.guides.gaussian import ValueAndGrad
 
 DIVERGED = 1000.0  # nats of energy error beyond which a trajectory has left the true one (as in Stan)
 
@@ -96,7 +96,12 @@ class Transition:
 
 
 def transition(
-    target: Target, chains: Chains, metric: Metric, length: float, step: float, generator: torch.Generator
+    target: ValueAndGrad,
+    chains: Chains,
+    metric: Metric,
+    length: float,
+    step: float,
+    generator: torch.Generator,
 ) -> Transition:
     """Draw velocities, follow the leapfrog for a time, accept or stay.
 

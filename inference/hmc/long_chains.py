@@ -23,10 +23,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from inference.guides.gaussian import ValueAndGrad
 from inference.hmc.adaptation import Sampler, warm_up
 from inference.hmc.chain_record import Record
 from inference.hmc.convergence import RHAT, ess_bulk, ess_tail, rank_normalized_rhat
-from inference.hmc.hamiltonian import Target
 from inference.hmc.short_chains import ACCEPTANCES, NAME, UNSETTLED, WARM_UP, begin
 from inference.hmc.stop_rule import diverged
 from inference.runtime.progress import Report
@@ -81,8 +81,8 @@ class _Look:
     reasons: tuple[str, ...]
 
 
-def run(
-    target: Target,
+def run_chains(
+    target: ValueAndGrad,
     size: int,
     generator: torch.Generator,
     *,
@@ -197,7 +197,7 @@ def _reasons(found: Mapping[str, tuple[float, float, float]]) -> list[str]:
 
 
 def approach(
-    target: Target, count: int, size: int, generator: torch.Generator, given: Tensor | None = None
+    target: ValueAndGrad, count: int, size: int, generator: torch.Generator, given: Tensor | None = None
 ) -> tuple[Tensor, int]:
     """Draw starts and let them climb.
 
@@ -249,7 +249,7 @@ def approach(
 
 
 def _scattered(
-    target: Target, count: int, size: int, generator: torch.Generator, given: Tensor | None
+    target: ValueAndGrad, count: int, size: int, generator: torch.Generator, given: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, int]:
     """Points in boxes of several widths, with finite densities and gradients."""
     widths = torch.tensor(_WIDTHS, dtype=torch.float64).repeat(count)[:count, None]

@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from inference.guides.gaussian import ValueAndGrad
 from inference.hmc.adaptation import ACCEPTANCE, Sampler, warm_up
 from inference.hmc.chain_record import Record
-from inference.hmc.hamiltonian import Chains, Metric, Target
+from inference.hmc.hamiltonian import Chains, Metric
 from inference.hmc.stop_rule import Judgement, judge, outlook
 from inference.runtime.progress import Report
 
@@ -73,7 +74,7 @@ class Polished:
 
 
 def polish(
-    value_and_grad: Target,
+    value_and_grad: ValueAndGrad,
     start: Tensor,
     draws: int,
     generator: torch.Generator,
@@ -135,7 +136,7 @@ def polish(
 UNSETTLED = "Warm-up did not come to rest: step size, trajectory length or metric were still changing."
 
 
-def begin(target: Target, start: Tensor, generator: torch.Generator) -> Sampler:
+def begin(target: ValueAndGrad, start: Tensor, generator: torch.Generator) -> Sampler:
     """Chains at their starts; those without a finite density take the start of another of their restart.
 
     Args:

@@ -35,7 +35,7 @@ from inference.hmc.chain_record import Record
 from inference.hmc.convergence import Ranks, chunk, chunks, ess_raw, rhat_limit
 
 _GROUPS = 8  # of chains with like starts
-MISSED = 0.002  # mass that divergences may hide: see above
+HIDDEN = 0.002  # mass that divergences may hide: see above
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def diverged(record: Record, ess: float) -> list[str]:
         ess: effective number of draws of the slowest quantity, of all chains together.
     """
     time = max(1.0, record.kept * record.rows / max(ess, 1.0))  # transitions per effective draw
-    if record.divergence_share * time <= MISSED:
+    if record.divergence_share * time <= HIDDEN:
         return []
     return [
         f"{record.divergences} trajectories diverged ({record.divergence_share:.2%}): a region of strong "

@@ -20,8 +20,8 @@ from inference.posterior.program_tensors import WITHOUT_GUIDE, require_same, unp
 from inference.posterior.save import FILES, is_saved
 from inference.story.call import Call
 from inference.story.construct import instance
-from inference.story.evidence import Evidence
 from inference.story.inspection import inspect_story
+from inference.story.observations import Observation
 from inference.story.programs import FittedGuide
 
 
@@ -97,12 +97,12 @@ def load(
     best = local.best if local is not None else 0
     bound = Call.bind(pairs[best].story if pairs else instance(story), args, kwargs)
     call = Call(bound.story, bound.args, bound.kwargs, counts or bound.counts_rows)
-    evidence = {
-        name.removeprefix("data/"): Evidence(value, tensors.get("seen/" + name.removeprefix("data/")))
+    observations = {
+        name.removeprefix("data/"): Observation(value, tensors.get("seen/" + name.removeprefix("data/")))
         for name, value in tensors.items()
         if name.startswith("data/")
     }
-    structure, checked = inspect_story(call, evidence)
+    structure, checked = inspect_story(call, observations)
     draws = groups["posterior"]
     _check_sites(path, structure.sites, page["unknown"], draws)
     fit = Fit(

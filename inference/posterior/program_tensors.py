@@ -133,10 +133,10 @@ def log_joint(fit: Fit) -> list[float]:
     local = fit.local
     if local is None or local.refusal:
         return []
-    proposal = training_proposal(local, fit.structure, dict(fit.evidence), local.best)
+    proposal = training_proposal(local, fit.structure, dict(fit.observations), local.best)
     proposal = replace(proposal, assumed=(), summed=(*proposal.assumed, *proposal.summed))
     tiles, index = proposal.tiles, torch.arange(min(_COMPARED, proposal.tiles.rows))
-    counted = {*fit.evidence, *proposal.summed, *proposal.proposed}
+    counted = {*fit.observations, *proposal.summed, *proposal.proposed}
     with tiles.structure.call.room(0), torch.no_grad():
         drawn = {n: tiles.place(n, fit.values[n][local.best, 0]) for n in proposal.proposed}
         run, _ = proposal.run_story(index, {}, tiles.take(drawn, index))

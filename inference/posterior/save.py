@@ -83,7 +83,7 @@ def _write(
     from safetensors.torch import save_file
 
     tensors: dict[str, Tensor] = {}
-    for name, one in fit.evidence.items():
+    for name, one in fit.observations.items():
         tensors[f"data/{name}"] = one.value
         if one.seen is not None:
             tensors[f"seen/{name}"] = one.seen

@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import torch
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def workers() -> int:
@@ -28,7 +28,7 @@ def workers() -> int:
     return max(1, min(cores, torch.get_num_threads()))
 
 
-def run_each(function: Callable[[Item], Result], items: Sequence[Item], count: int) -> Iterator[Result]:
+def run_each(function: Callable[[_Item], _Result], items: Sequence[_Item], count: int) -> Iterator[_Result]:
     """The results of a function, in order, by so many workers; an error in one is raised here.
 
     Example:

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from inference.story.bijections import bijection
-from inference.story.evidence import factorized_base, mask_elements
+from inference.story.observations import factorized_base, mask_elements
 
 
 class HalfSeen(TorchDistribution):
-    """A discrete distribution of which some elements were seen: 0 / -inf evidence for those.
+    """A discrete distribution of which some elements were seen: 0 / -inf terms for those.
 
     Summing it out over its support sums over the missing elements only.
     """
@@ -36,7 +36,7 @@ class HalfSeen(TorchDistribution):
         return self.base.support
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log mass, with values that contradict the evidence ruled out."""
+        """Log mass, with values that contradict what was seen ruled out."""
         density = self.base.log_prob(value)
         return torch.where(self.seen & (value != self.value), -torch.inf, density)
 

@@ -17,19 +17,19 @@ from torch import Tensor
 
 from inference.story.bijections import bijection
 from inference.story.call import Call, story_name
-from inference.story.evidence import BeyondCountError, Evidence, describe, fit_to_site
+from inference.story.observations import BeyondCountError, Observation, describe, fit_to_site
 from inference.story.provenance import Reads, unmarked
 from inference.story.structure import Plate, Site, Structure
 from inference.story.support import bounds, inside
 
 
 class Prototype(Messenger):
-    """Hand out checked evidence, and values where a distribution cannot be sampled."""
+    """Hand out checked data, and values where a distribution cannot be sampled."""
 
-    def __init__(self, evidence: Mapping[str, Evidence], argument: str, override: bool) -> None:
+    def __init__(self, observations: Mapping[str, Observation], argument: str, override: bool) -> None:
         super().__init__()
-        self.evidence, self.argument, self.override = evidence, argument, override
-        self.checked: dict[str, Evidence] = {}
+        self.observations, self.argument, self.override = observations, argument, override
+        self.checked: dict[str, Observation] = {}
         self.counts: set[str] = set()  # discrete sites without data
         self.doubts: dict[str, BeyondCountError] = {}  # data beyond bounds that may depend on those
         self.reads, self.control = Reads(), dict[str, frozenset[str]]()
@@ -45,19 +45,19 @@ class Prototype(Messenger):
         if site_is_subsample(msg) or msg["infer"].get("_deterministic"):
             return
         name, fn = msg["name"], msg["fn"]
-        if msg["is_observed"] and not (self.override and name in self.evidence):
-            if name in self.evidence:
+        if msg["is_observed"] and not (self.override and name in self.observations):
+            if name in self.observations:
                 raise ValueError(
                     f"{self.argument}[{name!r}]: the story observes this site itself (obs=), expected "
                     f"it to be left to one of the two. Drop it from {self.argument}, or remove obs=."
                 )
             return
         sample = _sample(fn)
-        if name in self.evidence:
+        if name in self.observations:
             try:
-                checked = fit_to_site(name, self.evidence[name], fn, sample, self.argument, self.counts)
+                checked = fit_to_site(name, self.observations[name], fn, sample, self.argument, self.counts)
             except BeyondCountError as error:
-                self.doubts[name], checked = error, error.evidence
+                self.doubts[name], checked = error, error.observations
             self.checked[name] = checked
             sample = checked.value
         elif _counts(fn):
@@ -95,23 +95,23 @@ _AGAIN = 8  # runs that tell whether a bound moves
 
 def inspect_story(
     call: Call,
-    evidence: Mapping[str, Evidence] | None = None,
+    observations: Mapping[str, Observation] | None = None,
     argument: str = "data",
     seed: int = 0,
     *,
     override: bool = False,
-) -> tuple[Structure, dict[str, Evidence]]:
-    """Run a story once, conditioned on evidence; return its structure and the checked evidence.
+) -> tuple[Structure, dict[str, Observation]]:
+    """Run a story once, conditioned on data; return its structure and the checked data.
 
     Args:
         call: the story and its arguments, row count included.
-        evidence: what was seen, by site name.
-        argument: what the caller calls the evidence, for error messages.
-        seed: of the values drawn for sites without evidence.
-        override: let evidence replace what the story observes itself.
+        observations: what was seen, by site name.
+        argument: what the caller calls the data, for error messages.
+        seed: of the values drawn for sites without data.
+        override: let data replace what the story observes itself.
 
     Raises:
-        ValueError: for evidence that names no sample site, or that does not fit its site.
+        ValueError: for data that name no sample site, or that do not fit their site.
 
     Example:
         >>> import pyro, pyro.distributions as dist
@@ -123,8 +123,8 @@ def inspect_story(
         >>> sorted(structure.sites["heads"].parents), structure.sites["heads"].plates[0].name
         (['bias'], 'toss')
     """
-    evidence = evidence or {}
-    prototype = Prototype(evidence, argument, override)
+    observations = observations or {}
+    prototype = Prototype(observations, argument, override)
     with call.room(seed):
         trace = _run_once(call, prototype)
         _require_bounds_that_move(call, prototype)
@@ -141,7 +141,7 @@ def inspect_story(
             elif msg["type"] == "sample":
                 _reject_subsampling(name, msg)
         params = tuple(n for n, msg in trace.nodes.items() if msg["type"] == "param")
-    unknown = [name for name in evidence if name not in sites or sites[name].kind != "sample"]
+    unknown = [name for name in observations if name not in sites or sites[name].kind != "sample"]
     if unknown:
         names = [n for n, s in sites.items() if s.kind == "sample"]
         raise ValueError(
@@ -158,7 +158,7 @@ def _require_bounds_that_move(call: Call, first: Prototype) -> None:
     """Where data lie beyond bounds that other counts may set, run again; bounds that stay refuse them."""
     doubts = first.doubts
     for _ in range(_AGAIN if doubts else 0):
-        other = Prototype(first.evidence, first.argument, first.override)
+        other = Prototype(first.observations, first.argument, first.override)
         _run_once(call, other)
         doubts = other.still(doubts)
     if doubts:
@@ -224,34 +224,34 @@ def _reject_subsampling(name: str, msg: Any) -> None:
 
 def inspect_rows(
     call: Call,
-    evidence: Mapping[str, Evidence],
+    observations: Mapping[str, Observation],
     argument: str = "data",
     *,
-    counting: Mapping[str, Evidence] | None = None,
+    counting: Mapping[str, Observation] | None = None,
     override: bool = False,
-) -> tuple[Structure, dict[str, Evidence]]:
-    """Inspect a story whose omitted argument ``n`` is the row count of the evidence.
+) -> tuple[Structure, dict[str, Observation]]:
+    """Inspect a story whose omitted argument ``n`` is the row count of the data.
 
-    The leading axes of the evidence are the candidates, and the row count that the call has, if any; the
+    The leading axes of the data are the candidates, and the row count that the call has, if any; the
     first that fits every site is taken.
 
     Args:
-        call, evidence, argument, override: as in :func:`inspect_story`.
-        counting: the part of the evidence that has rows; all of it by default.
+        call, observations, argument, override: as in :func:`inspect_story`.
+        counting: the part of the data that has rows; all of it by default.
 
     Raises:
         ValueError: from :func:`inspect_story`, for the first candidate, when none fits.
     """
     if not call.counts_rows:
-        return inspect_story(call, evidence, argument, override=override)
-    rows = evidence if counting is None else counting
+        return inspect_story(call, observations, argument, override=override)
+    rows = observations if counting is None else counting
     lengths = [e.value.shape[0] for e in rows.values() if e.value.dim()]
     candidates = sorted(set(lengths), key=lambda n: (-lengths.count(n), -n))
     candidates += [] if call.rows is None else [call.rows]
     first: ValueError | None = None
     for n in candidates or [1]:
         try:
-            return inspect_story(call.with_rows(n), evidence, argument, override=override)
+            return inspect_story(call.with_rows(n), observations, argument, override=override)
         except ValueError as error:
             first = first or error
     raise first if first else ValueError(f"{argument}: no row count could be found.")

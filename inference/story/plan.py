@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from inference.story.evidence import Evidence, factorized, require_maskable
+from inference.story.observations import Observation, factorized, require_maskable
 from inference.story.structure import Structure
 
 
@@ -31,14 +31,14 @@ class Plan:
     filled: tuple[str, ...]
 
 
-def plan(structure: Structure, evidence: Mapping[str, Evidence]) -> Plan:
+def plan(structure: Structure, observations: Mapping[str, Observation]) -> Plan:
     """Decide which sites are inferred, summed out and dropped.
 
     Raises:
         ValueError: for a latent site that can be neither, or missing values that cannot be treated.
     """
     sites = structure.sample_sites
-    observed = set(evidence) | {n for n, s in structure.sites.items() if s.observed}
+    observed = set(observations) | {n for n, s in structure.sites.items() if s.observed}
     rows = structure.row_plate(n for n in observed if n in sites)
     latent = [n for n in sites if n not in observed]
     free = [n for n in latent if not sites[n].discrete and not sites[n].within(rows)]
@@ -48,7 +48,7 @@ def plan(structure: Structure, evidence: Mapping[str, Evidence]) -> Plan:
     for name in summed:
         _require_enumerable(structure, name)
     filled = []
-    for name, one in evidence.items():
+    for name, one in observations.items():
         if one.complete or not (structure.children(name) - set(dropped)):
             if one.seen is not None:
                 require_maskable(name, sites[name].fn, one.seen)
@@ -64,7 +64,7 @@ def plan(structure: Structure, evidence: Mapping[str, Evidence]) -> Plan:
                 f"the rest. Write it with independent elements (a plate, or .to_event)."
             )
     unknown = tuple(n for n in latent if n in relevant and not sites[n].discrete)
-    seen = {n: e.seen for n, e in evidence.items() if e.seen is not None}
+    seen = {n: e.seen for n, e in observations.items() if e.seen is not None}
     return Plan(unknown, tuple(summed), dropped, seen, tuple(filled))
 
 

@@ -16,8 +16,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from inference.checks.importance import ERRORS, Replicate
-from inference.checks.importance import weigh as weigh_all
+from inference.checks.importance import ERRORS, Replicate, weigh
 from inference.compiler.vmapped import Batched
 from inference.density.log_density import LogDensity
 from inference.density.problems import Replicates
@@ -242,7 +241,7 @@ class _Only:
         return self.drawn.log_prob(self.last)[None]
 
 
-def weigh(drawn: Drawn, draws: int, generator: torch.Generator) -> Replicate:
+def weigh_guide(drawn: Drawn, draws: int, generator: torch.Generator) -> Replicate:
     """Weigh a guide program's draws against the target; resample them by their weights if they pass."""
     density = drawn.density
     z = drawn.sample(max(draws, _ELBO), generator)
@@ -250,7 +249,7 @@ def weigh(drawn: Drawn, draws: int, generator: torch.Generator) -> Replicate:
     elbo = float((log_p - log_q).mean())
     size = max(_POOL, 4 * draws) if drawn.batched else max(_LOOPED, draws)
     one, elbos = Replicates(density, 1), torch.tensor([elbo])
-    found = weigh_all(one, _Only(drawn), elbos, draws, [generator], size).replicates[0]
+    found = weigh(one, _Only(drawn), elbos, draws, [generator], size).replicates[0]
     if found.certified:
         return found
     return replace(found, z=z[:draws], log_p=log_p[:draws], log_q=log_q[:draws], resampled=False)
@@ -274,7 +273,7 @@ def wider(
     """
     one, elbo = Replicates(density, 1), torch.tensor([replicate.elbo])
     proposal = Mixture.single(around[None])
-    other = weigh_all(one, proposal, elbo, draws, [generator], max(_POOL, 4 * draws)).replicates[0]
+    other = weigh(one, proposal, elbo, draws, [generator], max(_POOL, 4 * draws)).replicates[0]
     if not (other.certified and math.isfinite(replicate.log_evidence)):
         return []
     gap = other.log_evidence - replicate.log_evidence

@@ -12,8 +12,8 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from inference.story.evidence import Evidence, as_evidence
 from inference.story.inspection import inspect_rows, inspect_story
+from inference.story.observations import Observation, as_observations
 from inference.story.plan import plan
 from inference.story.structure import Structure
 from inference.svi.minibatch import Rows
@@ -23,7 +23,7 @@ _PATIENCE = 500  # steps without progress after which training draws to its end,
 _LOOKS = 5  # ... so many looks
 _OFTEN = 50  # steps between looks, where that is cheap: ...
 _SHARE = 0.1  # ... looks may take this share of the time
-Part = tuple[Structure, dict[str, Evidence]]
+Subset = tuple[Structure, dict[str, Observation]]
 
 
 @dataclass(frozen=True)
@@ -151,13 +151,13 @@ class RowsOnly(Messenger):
 
 
 def hold_out(
-    structure: Structure, evidence: Mapping[str, Evidence], held_out: Any, seed: int
-) -> tuple[Part, Part | None]:
+    structure: Structure, observations: Mapping[str, Observation], held_out: Any, seed: int
+) -> tuple[Subset, Subset | None]:
     """Return the story and data of the fitted rows, and those of the held-out rows.
 
     Args:
         structure: of the story on all rows.
-        evidence: checked.
+        observations: checked.
         held_out: share of the rows, drawn at random; or data of other rows; or ``None``.
         seed: of the draw.
 
@@ -166,12 +166,12 @@ def hold_out(
             data plate, or held-out data without all of the sites in ``data``.
     """
     if held_out is None:
-        return (structure, dict(evidence)), None
-    rows = Rows(structure, evidence, plan(structure, evidence), None)
+        return (structure, dict(observations)), None
+    rows = Rows(structure, observations, plan(structure, observations), None)
     if rows.plate is None:
         raise ValueError("held_out: expected a data plate that all observed sites share, got none.")
     if isinstance(held_out, Mapping):
-        return (structure, dict(evidence)), _given(structure, evidence, held_out)
+        return (structure, dict(observations)), _given(structure, observations, held_out)
     share = held_out if isinstance(held_out, float | int) and not isinstance(held_out, bool) else -1.0
     count = round(share * rows.plate.size)
     if not 0 < share < 1 or not 0 < count < rows.plate.size:
@@ -180,26 +180,29 @@ def hold_out(
             f"both sides, got {held_out!r} of {rows.plate.size} rows."
         )
     order = torch.randperm(rows.plate.size, generator=torch.Generator().manual_seed(seed))
-    held, kept = (_part(rows, index.sort().values) for index in (order[:count], order[count:]))
+    held, kept = (_subset(rows, index.sort().values) for index in (order[:count], order[count:]))
     return kept, held
 
 
-def _part(rows: Rows, index: Tensor) -> Part:
+def _subset(rows: Rows, index: Tensor) -> Subset:
     batch = rows.take(index)
-    evidence = {n: Evidence(v, batch.seen.get(n)) for n, v in batch.values.items()}
-    return inspect_story(batch.call, evidence)
+    observations = {n: Observation(v, batch.seen.get(n)) for n, v in batch.values.items()}
+    return inspect_story(batch.call, observations)
 
 
-def _given(structure: Structure, evidence: Mapping[str, Evidence], held_out: Mapping[str, Any]) -> Part:
-    if set(held_out) != set(evidence):
+def _given(
+    structure: Structure, observations: Mapping[str, Observation], held_out: Mapping[str, Any]
+) -> Subset:
+    if set(held_out) != set(observations):
         raise ValueError(
-            f"held_out: expected data for {', '.join(sorted(evidence))}, got {', '.join(sorted(held_out))}."
+            f"held_out: expected data for {', '.join(sorted(observations))}, got "
+            f"{', '.join(sorted(held_out))}."
         )
     call = replace(structure.call, counts_rows=structure.call.takes_rows)
-    other, found = inspect_rows(call, as_evidence(held_out, "held_out"), "held_out")
+    other, found = inspect_rows(call, as_observations(held_out, "held_out"), "held_out")
     for name, one in found.items():
-        if one.seen is not None and evidence[name].seen is None:
+        if one.seen is not None and observations[name].seen is None:
             raise ValueError(f"held_out[{name!r}]: expected no missing values, since data has none.")
-        if one.seen is None and evidence[name].seen is not None:
-            found[name] = Evidence(one.value, torch.ones_like(one.value, dtype=torch.bool))
+        if one.seen is None and observations[name].seen is not None:
+            found[name] = Observation(one.value, torch.ones_like(one.value, dtype=torch.bool))
     return other, found

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from inference.story.call import Call
-from inference.story.evidence import Evidence
 from inference.story.inspection import inspect_story
+from inference.story.observations import Observation
 from inference.story.plan import Plan
 from inference.story.structure import Plate, Structure
 from inference.svi.loaders import batches
@@ -81,7 +81,7 @@ class Rows:
 
     Args:
         structure: of the story on all rows.
-        evidence: checked.
+        observations: checked.
         plan: what becomes of every site.
         batch_size: rows per batch; ``None`` (or no fewer than there are) takes all rows at once.
         loader: makes the batches instead.
@@ -93,17 +93,17 @@ class Rows:
     def __init__(
         self,
         structure: Structure,
-        evidence: Mapping[str, Evidence],
+        observations: Mapping[str, Observation],
         plan: Plan,
         batch_size: int | None,
         loader: Any = None,
     ) -> None:
         self.structure = structure
-        observed = [n for n, s in structure.sample_sites.items() if n in evidence or s.observed]
+        observed = [n for n, s in structure.sample_sites.items() if n in observations or s.observed]
         self.plate: Plate | None = structure.row_plate(observed)
         name = self.plate.name if self.plate is not None else ""
         stand_in = {n: structure.sites[n].value for n in plan.dropped}
-        values = {n: e.value for n, e in evidence.items()}
+        values = {n: e.value for n, e in observations.items()}
         self.all = Batch(structure.call, values, plan.seen, stand_in, name, 1.0)
         self.loader, self._sizes, self._calls = loader, list[int](), dict[int, Call]()
         if loader is not None:

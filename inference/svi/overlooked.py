@@ -19,7 +19,7 @@ from inference.answers.row_proposal import log_mean
 from inference.answers.row_questions import pose
 
 ROWS = 60  # that are looked at
-DRAWS = 2000  # of the prior for each
+PRIOR_DRAWS = 2000  # of the prior for each
 NUMBERS = 6  # latent numbers of a row beyond which draws from the prior say nothing
 SHARE = 0.05  # of the rows that may look so by chance
 _CLEAR = (4.0, 0.3)  # standard errors, and nats, by which the prior must find more
@@ -43,10 +43,10 @@ def overlooked(fit: Fit, local: Local, seed: int) -> str:
     rows = torch.randperm(count, generator=torch.Generator().manual_seed(1))[:ROWS].sort().values
     more, errors = [], []
     with guided.tiles.structure.call.room(seed), torch.no_grad():
-        for block in rows.split(max(1, open_.tiles.chunk // DRAWS)):
+        for block in rows.split(max(1, open_.tiles.chunk // PRIOR_DRAWS)):
             found = [
                 log_mean(one.weigh(block, draws).log_w.double().cpu().logsumexp(0), 0)
-                for one, draws in ((guided, guided.draws), (open_, DRAWS))
+                for one, draws in ((guided, guided.draws), (open_, PRIOR_DRAWS))
             ]
             more.append(found[1][0] - found[0][0])
             errors.append(torch.hypot(found[0][1], found[1][1]))

@@ -30,7 +30,7 @@ from inference.svi.schedule import Cooldown, Halving, Schedule
 from inference.svi.step import Stepper
 from inference.svi.target import Target
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Restart:
             if isinstance(program, torch.nn.Module):
                 program.train(on)
 
-    def aside(self, look: Callable[[], Result]) -> Result:
+    def aside(self, look: Callable[[], _Result]) -> _Result:
         """Do something between steps, with modules that are not being trained."""
         self.training(False)
         try:

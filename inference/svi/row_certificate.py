@@ -19,10 +19,10 @@ from pyro.infer.autoguide import AutoGuide
 from inference.answers.repeated_rows import Tiles, tiles_of
 from inference.answers.result import Fit
 from inference.answers.row_programs import Local, Programs, affordable, training_proposal, with_story
-from inference.answers.row_proposal import Proposal, log_mean
+from inference.answers.row_proposal import RowProposal, log_mean
 from inference.checks.certificate import RowCheck
 from inference.checks.psis import khat_threshold, pareto_smooth_rows
-from inference.story.evidence import Evidence
+from inference.story.observations import Observation
 from inference.story.programs import Baked, FittedGuide, signature
 from inference.story.structure import Structure
 from inference.svi.guide_draws import dimension
@@ -45,7 +45,7 @@ class Found:
         stories, guides: trained programs; guides may be ``None``.
         params: name -> constrained value, of each restart.
         converged: whether each ended by its own rule.
-        held_out: structure and evidence of rows that were held out; ``None`` without.
+        held_out: structure and data of rows that were held out; ``None`` without.
         refusal: why the story has no likelihood; empty where it has.
     """
 
@@ -57,7 +57,7 @@ class Found:
     converged: Sequence[bool]
     name: str
     steps: int
-    held_out: tuple[Structure, Mapping[str, Evidence]] | None = None
+    held_out: tuple[Structure, Mapping[str, Observation]] | None = None
     refusal: str = ""
     notes: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ def local_of(found: Found, draws: int) -> Local | None:
         for story, guide, params in zip(found.stories, found.guides, found.params, strict=True)
     )
     structure = with_story(target.structure, pairs[found.best].story)
-    tiles = tiles_of(structure, target.evidence)
+    tiles = tiles_of(structure, target.observations)
     if tiles is None or target.plan.filled:
         return None
     if found.refusal:
@@ -98,7 +98,7 @@ def local_of(found: Found, draws: int) -> Local | None:
 def _sampled(tiles: Tiles, guide: Any, target: Target) -> set[str]:
     """The sites that a guide draws row by row; empty if it does otherwise."""
     count = min(2, tiles.rows)
-    proposal = Proposal(tiles, guide, target.names, read=tuple(target.data))
+    proposal = RowProposal(tiles, guide, target.names, read=tuple(target.data))
     with tiles.structure.call.room(0), torch.no_grad():
         index = torch.arange(count)
         run = proposal.run_guide(index, {}, tiles.values(index))
@@ -154,7 +154,7 @@ def examine(found: Found, local: Local, seed: int) -> RowFindings:
     target, best = found.target, found.best
     structure = with_story(target.structure, local.restarts[best].story)
     notes = [*_parameters(found), *found.notes]
-    fit = Fit(structure, target.evidence, local.proposed, seed=seed, local=local)
+    fit = Fit(structure, target.observations, local.proposed, seed=seed, local=local)
     if local.refusal:
         return RowFindings(fit, None, best, refusal=local.refusal, reasons=found.reasons, notes=tuple(notes))
     guide = None
@@ -187,20 +187,20 @@ def _parameters(found: Found) -> list[str]:
 
 def _check(found: Found, local: Local, restart: int, seed: int, limit: int) -> RowCheck:
     target = found.target
-    proposal = training_proposal(local, target.structure, target.evidence, restart)
+    proposal = training_proposal(local, target.structure, target.observations, restart)
     return check_rows(proposal, limit if proposal.proposed else proposal.tiles.rows, seed)
 
 
 def _held_out(found: Found, local: Local, seed: int) -> RowCheck | None:
     if found.held_out is None:
         return None
-    structure, evidence = found.held_out
-    proposal = training_proposal(local, structure, dict(evidence), found.best)
+    structure, observations = found.held_out
+    proposal = training_proposal(local, structure, dict(observations), found.best)
     limit = _ROWS if proposal.proposed else proposal.tiles.rows
     return check_rows(proposal, limit, seed, sample=True)
 
 
-def check_rows(proposal: Proposal, limit: int, seed: int, *, sample: bool = False) -> RowCheck:
+def check_rows(proposal: RowProposal, limit: int, seed: int, *, sample: bool = False) -> RowCheck:
     """Weigh draws of up to ``limit`` rows, picked at random by a fixed seed.
 
     Args:
@@ -285,7 +285,7 @@ def _reasons(
             f"{count} of {len(found.converged)} restarts stopped before convergence. Raise `steps`."
         )
     sites = found.target.structure.sites
-    numbers = sum(sites[n].value.numel() for n in found.target.evidence) / max(1, checks[0].of)
+    numbers = sum(sites[n].value.numel() for n in found.target.observations) / max(1, checks[0].of)
     if spread is not None and not spread <= _SPREAD * numbers:
         reasons.append(
             f"The restarts disagree: their ELBOs differ by {spread:.3g} nats per row, more than "

@@ -18,13 +18,13 @@ from inference.density.log_density import LogDensity
 from inference.guides.gaussian import Gaussian
 from inference.runtime.progress import Progress
 from inference.story.call import story_name
-from inference.story.evidence import Evidence
+from inference.story.observations import Observation
 from inference.story.plan import plan
 from inference.story.programs import FittedGuide
 from inference.story.structure import Structure
 from inference.svi import autoguides
-from inference.svi.guide_draws import Drawn, gaussian, point_mass, weigh, wider
-from inference.svi.held_out import Part, hold_out
+from inference.svi.guide_draws import Drawn, gaussian, point_mass, weigh_guide, wider
+from inference.svi.held_out import Subset, hold_out
 from inference.svi.losses import refusal
 from inference.svi.minibatch import Rows
 from inference.svi.request import Request
@@ -77,9 +77,9 @@ class SVIResult:
     findings: RowFindings | WeightFindings
 
 
-def run(
+def run_svi(
     structure: Structure,
-    evidence: Mapping[str, Evidence],
+    observations: Mapping[str, Observation],
     request: Request,
     *,
     draws: int,
@@ -92,9 +92,9 @@ def run(
     Raises:
         ValueError: for a guide that does not match the story, or options that do not fit.
     """
-    (structure, evidence), held = hold_out(structure, evidence, request.svi.held_out, seed)
-    target = Target(structure, evidence)
-    rows = Rows(structure, evidence, target.plan, request.svi.batch_size, request.loader)
+    (structure, observations), held = hold_out(structure, observations, request.svi.held_out, seed)
+    target = Target(structure, observations)
+    rows = Rows(structure, observations, target.plan, request.svi.batch_size, request.loader)
     watched = None if held is None else Rows(*held, plan(*held), None)
     request = request if request.by_samples else replace(request, guide=_program(request.guide, target))
     name = _name(request.svi.loss if request.by_samples else request.guide) if target.size else "none"
@@ -126,7 +126,7 @@ def run(
 
 
 def _found(
-    target: Target, fits: list[Trained], best: Trained, name: str, held: Part | None, request: Request
+    target: Target, fits: list[Trained], best: Trained, name: str, held: Subset | None, request: Request
 ) -> Found:
     """What the check row by row needs to know."""
     return Found(
@@ -155,7 +155,7 @@ def _weighed(
         generator = torch.Generator().manual_seed(seed)
         fitted = FittedGuide(one.guide, one.params, density.data, density.plan.seen)
         drawn = Drawn(fitted, density)
-        replicates.append(weigh(drawn, draws, generator))
+        replicates.append(weigh_guide(drawn, draws, generator))
         around = gaussian(drawn.sample(max(1000, 4 * density.size), generator))
         points.append(point_mass(fitted, density))
         if around is not None:
@@ -175,7 +175,7 @@ def _density(target: Target, best: Trained) -> LogDensity:
     if not target.structure.params:
         return target.density
     call = replace(target.structure.call, story=best.story)
-    return baked_density(replace(target.structure, call=call), target.evidence, best.params)
+    return baked_density(replace(target.structure, call=call), target.observations, best.params)
 
 
 def _program(guide: Any, target: Target) -> Any:

@@ -15,8 +15,8 @@ from inference.density.log_density import LogDensity
 from inference.runtime.isolation import promote
 from inference.story.bijections import bijection
 from inference.story.call import Call
-from inference.story.evidence import Evidence
 from inference.story.inspection import inspect_story
+from inference.story.observations import Observation
 from inference.story.plan import Plan, plan
 from inference.story.programs import bake, own_copy, stored
 from inference.story.structure import Structure
@@ -31,7 +31,7 @@ class Target:
 
     Args:
         structure: of the story as it is called.
-        evidence: checked, by site name.
+        observations: checked, by site name.
 
     Attributes:
         plan: what becomes of every site.
@@ -39,10 +39,10 @@ class Target:
         data: site -> value.
     """
 
-    def __init__(self, structure: Structure, evidence: Mapping[str, Evidence]) -> None:
-        self.structure, self.evidence = structure, dict(evidence)
-        self.plan: Plan = plan(structure, evidence)
-        self.data: Mapping[str, Tensor] = {n: e.value for n, e in evidence.items()}
+    def __init__(self, structure: Structure, observations: Mapping[str, Observation]) -> None:
+        self.structure, self.observations = structure, dict(observations)
+        self.plan: Plan = plan(structure, observations)
+        self.data: Mapping[str, Tensor] = {n: e.value for n, e in observations.items()}
         self.names = tuple(n for n in structure.sites if n in {*self.plan.unknown, *self.plan.filled})
 
     @cached_property
@@ -60,21 +60,21 @@ class Target:
     def density(self) -> LogDensity:
         """The log density of the unknowns at the parameters' starting values; traced when first asked for."""
         if not self.structure.params:
-            return LogDensity(self.structure, self.evidence)
+            return LogDensity(self.structure, self.observations)
         call = self.structure.call
         with call.room(0):
             replace(call, story=own_copy(call.story, call.dtype))()
-            return baked_density(self.structure, self.evidence, stored())
+            return baked_density(self.structure, self.observations, stored())
 
 
 def baked_density(
-    structure: Structure, evidence: Mapping[str, Evidence], params: Mapping[str, Tensor]
+    structure: Structure, observations: Mapping[str, Observation], params: Mapping[str, Tensor]
 ) -> LogDensity:
     """The log density of a story at given values of its parameters, in float64.
 
     Args:
         structure: of the story; a module holds its trained parameters.
-        evidence: checked, by site name.
+        observations: checked, by site name.
         params: name -> constrained value; those of guides are left out.
     """
     call = structure.call
@@ -82,5 +82,5 @@ def baked_density(
     args, kwargs = tree_map(promote, (call.args, dict(call.kwargs)))
     values = {n: promote(v) for n, v in params.items() if n in structure.params}
     fixed = bake(Call(story, args, kwargs, call.counts_rows), values)
-    inspected, checked = inspect_story(fixed, evidence)
+    inspected, checked = inspect_story(fixed, observations)
     return LogDensity(inspected, checked)

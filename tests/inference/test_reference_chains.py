@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from inference import reference
-from inference.hmc.long_chains import approach, run
+from inference.hmc.long_chains import approach, run_chains
 from ppl_models import linear_regression
 
 
@@ -28,7 +28,7 @@ def density(function):
 def sampled(function, size, seed, measure=lambda z: {}, **options):
     options = {"draws": 500, "chains": 32, "budget": 30_000, **options}
     generator = torch.Generator().manual_seed(seed)
-    return run(density(function), size, generator, measure=measure, **options)
+    return run_chains(density(function), size, generator, measure=measure, **options)
 
 
 def error(draws):

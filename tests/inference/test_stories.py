@@ -16,15 +16,15 @@ from inference import fit, prior
 from inference.density.log_density import LogDensity
 from inference.story.bijections import bijection
 from inference.story.call import Call
-from inference.story.evidence import as_evidence
 from inference.story.inspection import inspect_rows
+from inference.story.observations import as_observations
 
 QUICK = {"restarts": 2, "draws": 400, "seed": 0}
 
 
 def density(story, data, args=()):
-    structure, evidence = inspect_rows(Call.bind(story, args), as_evidence(data))
-    return LogDensity(structure, evidence)
+    structure, observations = inspect_rows(Call.bind(story, args), as_observations(data))
+    return LogDensity(structure, observations)
 
 
 def points(size, count=3, seed=0):

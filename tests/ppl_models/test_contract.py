@@ -19,8 +19,8 @@ from inference.density.log_density import LogDensity
 from inference.runtime.isolation import isolated
 from inference.story.bijections import bijection
 from inference.story.call import Call
-from inference.story.evidence import as_evidence
 from inference.story.inspection import inspect_story
+from inference.story.observations import as_observations
 
 MODULES = [
     importlib.import_module(f"ppl_models.{found.name}")
@@ -60,14 +60,14 @@ def story_of(module):
 
 def structure_of(module):
     args, data = module.EXAMPLE
-    structure, _ = inspect_story(Call.bind(story_of(module), args), as_evidence(data))
+    structure, _ = inspect_story(Call.bind(story_of(module), args), as_observations(data))
     return structure
 
 
 def density_of(module):
     args, data = module.EXAMPLE
-    structure, evidence = inspect_story(Call.bind(story_of(module), args), as_evidence(data))
-    return LogDensity(structure, evidence)
+    structure, observations = inspect_story(Call.bind(story_of(module), args), as_observations(data))
+    return LogDensity(structure, observations)
 
 
 def simulate(module, args, seed):

@@ -12,8 +12,8 @@ from sklearn.mixture import GaussianMixture
 
 from inference.density.log_density import LogDensity
 from inference.story.call import Call
-from inference.story.evidence import as_evidence
 from inference.story.inspection import inspect_story
+from inference.story.observations import as_observations
 from ppl_models.distributions.factors import as_trapezoid, below_diagonal, squares, trapezoid
 from ppl_models.factor_analysers import factor_analysers, mode
 from ppl_models.factor_analysis import exact as factors_given
@@ -237,7 +237,7 @@ def test_the_prior_of_a_trapezoid_is_that_of_a_free_loading():
 def test_pca_rows_are_folded_although_z_is_told_after_them(x):
     """Nothing that was seen depends on z, so a fit needs the rows only through their sums."""
     args = (ROWS, FEATURES, FACTORS)
-    structure, evidence = inspect_story(Call.bind(probabilistic_pca, args), as_evidence({"x": x}))
-    density = LogDensity(structure, evidence)
+    structure, observations = inspect_story(Call.bind(probabilistic_pca, args), as_observations({"x": x}))
+    density = LogDensity(structure, observations)
     assert density.folded is not None and density.traced
     assert density.names == ("mean", "square", "below", "variance")

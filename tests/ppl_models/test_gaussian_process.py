@@ -5,8 +5,8 @@ import torch
 from inference import fit
 from inference.density.log_density import LogDensity
 from inference.story.call import Call
-from inference.story.evidence import as_evidence
 from inference.story.inspection import inspect_story
+from inference.story.observations import as_observations
 from ppl_models.gaussian_process import GIVEN, exact, gaussian_process
 
 # Fixed before any result was seen: half a sine and a half, 25 inputs, noise .3.
@@ -46,6 +46,6 @@ def test_new_inputs_are_answered_from_what_was_seen():
 def test_a_hopeless_covariance_is_no_number_and_no_error():
     """Where an optimizer strays, it is told so by a density that is not finite."""
     call = Call.bind(gaussian_process, (1, INPUTS))
-    density = LogDensity(*inspect_story(call, as_evidence({"y": Y})))
+    density = LogDensity(*inspect_story(call, as_observations({"y": Y})))
     z = torch.tensor([[400.0, 5.0, -400.0], [-400.0, 400.0, -400.0], [0.1, 0.2, 0.3]], dtype=torch.float64)
     assert torch.isfinite(density.log_prob(z)).tolist() == [False, False, True]

@@ -16,8 +16,8 @@ from inference.density.log_density import LogDensity
 from inference.runtime.isolation import isolated
 from inference.story.bijections import bijection
 from inference.story.call import Call
-from inference.story.evidence import as_evidence
 from inference.story.inspection import inspect_story
+from inference.story.observations import as_observations
 
 pytestmark = pytest.mark.skipif(
     not Path(os.environ.get("PDB_PATH", ""), "reference_posteriors").is_dir(),
@@ -126,10 +126,10 @@ def test_the_log_density_is_stans(name):
 def test_the_graph_serves_and_gives_the_quantities_of_the_reference(name):
     """Traced, with finite gradients at reference draws; constrained draws are the reference's, by name."""
     known = posteriordb.load(name)
-    structure, evidence = inspect_story(
-        Call.bind(known.story, known.args, dict(known.kwargs)), as_evidence(known.data)
+    structure, observations = inspect_story(
+        Call.bind(known.story, known.args, dict(known.kwargs)), as_observations(known.data)
     )
-    density, values = LogDensity(structure, evidence), sites(known)
+    density, values = LogDensity(structure, observations), sites(known)
     assert density.traced and not density.note and not density.flaw
     z = torch.empty(len(ROWS), density.size, dtype=torch.float64)
     for site, slot in density.slots.items():

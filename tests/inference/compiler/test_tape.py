@@ -17,8 +17,8 @@ from inference.density.log_density import LogDensity
 from inference.density.traced import Kept
 from inference.runtime.isolation import isolated
 from inference.story.call import Call
-from inference.story.evidence import as_evidence
 from inference.story.inspection import inspect_rows
+from inference.story.observations import as_observations
 
 DOUBLE = {"dtype": torch.float64}
 ROWS = torch.tensor([3.0, -1.5, 4.0, 8.0, 2.5], **DOUBLE)
@@ -140,8 +140,8 @@ def normal(n, shift=0.0):
 
 
 def density(story, data, args=(), kwargs=None):
-    structure, evidence = inspect_rows(Call.bind(story, args, kwargs), as_evidence(data))
-    return LogDensity(structure, evidence)
+    structure, observations = inspect_rows(Call.bind(story, args, kwargs), as_observations(data))
+    return LogDensity(structure, observations)
 
 
 def agrees(found):
@@ -212,7 +212,7 @@ def test_densities_need_none_of_torchs_compiler():
 import sys, torch, pyro, pyro.distributions as dist
 from inference.story.call import Call
 from inference.density.log_density import LogDensity
-from inference.story.evidence import as_evidence
+from inference.story.observations import as_observations
 from inference.story.inspection import inspect_rows
 def story(n):
     mu = pyro.sample("mu", dist.Uniform(-3.0, 5.0))
@@ -220,8 +220,8 @@ def story(n):
     p = pyro.sample("p", dist.Dirichlet(torch.ones(3)))
     with pyro.plate("row", n):
         pyro.sample("x", dist.Normal(mu, tau))
-structure, evidence = inspect_rows(Call.bind(story), as_evidence({"x": torch.randn(5)}))
-density = LogDensity(structure, evidence)
+structure, observations = inspect_rows(Call.bind(story), as_observations({"x": torch.randn(5)}))
+density = LogDensity(structure, observations)
 density.value_and_grad(torch.zeros(9, density.size, dtype=torch.float64))
 density.constrain(torch.zeros(9, density.size, dtype=torch.float64))
 assert density.traced, density.note

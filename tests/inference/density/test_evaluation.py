@@ -8,8 +8,8 @@ import torch
 
 from inference.density.log_density import LogDensity
 from inference.story.call import Call
-from inference.story.evidence import as_evidence
 from inference.story.inspection import inspect_story
+from inference.story.observations import as_observations
 
 
 def ill_conditioned(n):
@@ -22,8 +22,8 @@ def ill_conditioned(n):
 
 def test_only_the_points_that_fail_are_impossible():
     x = torch.tensor([[0.3, -0.2], [1.1, 0.4], [0.5, 0.9]])
-    structure, evidence = inspect_story(Call.bind(ill_conditioned, (3,)), as_evidence({"x": x}))
-    density = LogDensity(structure, evidence)
+    structure, observations = inspect_story(Call.bind(ill_conditioned, (3,)), as_observations({"x": x}))
+    density = LogDensity(structure, observations)
     assert density.traced
     z = torch.tensor([[0.4], [-60.0], [-1.2], [0.1], [-50.0]], dtype=torch.float64)
     value, gradient = density.value_and_grad(z)

@@ -9,8 +9,8 @@ import inference.density.evaluation
 from inference.compiler.vmapped import RandomStoryError, lift, trace
 from inference.density.log_density import LogDensity
 from inference.story.call import Call
-from inference.story.evidence import as_evidence
 from inference.story.inspection import inspect_rows
+from inference.story.observations import as_observations
 
 N, FEATURES = 30, 3
 CENTRE = torch.tensor([2.0, -1.5, 3.0])
@@ -62,10 +62,10 @@ def data(family, labelled):
 
 
 def densities(story, values, monkeypatch, args=()):
-    structure, evidence = inspect_rows(Call.bind(story, args), as_evidence(values))
-    folded = LogDensity(structure, evidence)
+    structure, observations = inspect_rows(Call.bind(story, args), as_observations(values))
+    folded = LogDensity(structure, observations)
     monkeypatch.setattr(inference.density.evaluation, "fold", lambda *_: None)
-    plain = LogDensity(structure, evidence)
+    plain = LogDensity(structure, observations)
     assert plain.folded is None and plain.traced
     return folded, plain
 
@@ -126,8 +126,8 @@ def test_deterministic_sites_are_those_of_all_rows():
         with pyro.plate("row", n, dim=-1):
             pyro.sample("x", dist.Normal(mu, 2.0))
 
-    structure, evidence = inspect_rows(Call.bind(story), as_evidence({"x": torch.ones(N)}))
-    density = LogDensity(structure, evidence)
+    structure, observations = inspect_rows(Call.bind(story), as_observations({"x": torch.ones(N)}))
+    density = LogDensity(structure, observations)
     assert density.folded is not None
     draws = density.constrain(torch.tensor([[0.7], [-2.5]], dtype=torch.float64))
     torch.testing.assert_close(draws["total"], N * draws["mu"])

@@ -12,7 +12,7 @@ from inference import fit, load
 from inference.checks.psis import effective_size, pareto_smooth
 from inference.guides import rungs
 from inference.guides.flow import Flow
-from inference.guides.flow_training import train
+from inference.guides.flow_training import train_flow
 from inference.guides.gaussian import Gaussian
 
 F64 = torch.float64
@@ -221,7 +221,7 @@ def test_a_banana_is_learned():
     scale = torch.diag(torch.tensor([1.0, 2.0, 1.0, 1.0], dtype=F64)).expand(count, 4, 4)
     start = Gaussian(torch.zeros(count, 4, dtype=F64), scale)
     seen = []
-    trained = train(
+    trained = train_flow(
         gradients_of(banana), start, generators(count), lambda *row: seen.append(row), steps=500, draws=128
     )
     assert trained.steps == 500 and [step for _, step, _ in seen] == [0, 250, 500]
@@ -244,7 +244,7 @@ def test_training_stops_by_itself_and_by_the_hook():
     """On a Gaussian target there is nothing to gain; and a problem that passes keeps what it passed with."""
     target = gradients_of(lambda z: -0.5 * z.square().sum(-1) - math.log(2 * math.pi))
     start = Gaussian(torch.zeros(2, 2, dtype=F64), torch.eye(2, dtype=F64).expand(2, 2, 2))
-    done = train(target, start, generators(2), lambda *row: None, draws=16)
+    done = train_flow(target, start, generators(2), lambda *row: None, draws=16)
     assert done.steps <= 1000 and bool(done.converged.all())
     assert done.elbo.abs().max() < 0.01
     asked = []
@@ -253,7 +253,7 @@ def test_training_stops_by_itself_and_by_the_hook():
         asked.append(flows.count)
         return [True, len(asked) > 1]
 
-    passed = train(target, start, generators(2), lambda *row: None, certify=certify, draws=16)
+    passed = train_flow(target, start, generators(2), lambda *row: None, certify=certify, draws=16)
     assert passed.steps == 500 and asked == [2, 2] and bool(passed.converged.all())
 
 
@@ -264,7 +264,7 @@ def test_draws_without_a_finite_density_are_left_out_and_counted():
         return value.masked_fill(wrong, -math.inf), grad.masked_fill(wrong[..., None], math.nan)
 
     start = Gaussian(torch.zeros(1, 2, dtype=F64), 0.5 * torch.eye(2, dtype=F64)[None])
-    trained = train(target, start, generators(1), lambda *row: None, steps=20, draws=32)
+    trained = train_flow(target, start, generators(1), lambda *row: None, steps=20, draws=32)
     assert int(trained.skipped) > 0
     assert all(bool(torch.isfinite(w).all()) for layer in trained.guide.weights for w in layer.values())
 
@@ -274,7 +274,7 @@ def test_equal_seeds_give_equal_flows_whatever_the_global_state():
 
     def once():
         target = gradients_of(lambda z: -z.cosh().log().sum(-1))
-        return train(target, start, generators(1, 4), lambda *row: None, steps=20, draws=32).guide
+        return train_flow(target, start, generators(1, 4), lambda *row: None, steps=20, draws=32).guide
 
     state = torch.random.get_rng_state()
     first = once()
@@ -318,7 +318,7 @@ def test_funnel_in_ten_dimensions():
     count = 2
     scale = torch.diag(torch.tensor([1.0, *[0.5] * 9], dtype=F64)).expand(count, 10, 10)
     start = Gaussian(torch.zeros(count, 10, dtype=F64), scale)
-    trained = train(gradients_of(funnel), start, generators(count), lambda *row: None, steps=1000)
+    trained = train_flow(gradients_of(funnel), start, generators(count), lambda *row: None, steps=1000)
     assert trained.elbo.min() > -0.03
     for z, log_w, khat, ess, log_z in weighed(trained.guide, funnel, 40_000, 3):
         weight = log_w.exp()

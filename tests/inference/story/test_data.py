@@ -11,8 +11,8 @@ import torch
 from inference import fit
 from inference.density.log_density import LogDensity
 from inference.story.call import Call
-from inference.story.evidence import as_evidence
 from inference.story.inspection import inspect_rows
+from inference.story.observations import as_observations
 from ppl_models.binomial_pixels import EXAMPLE, binomial_pixels
 
 ARGS, DATA = EXAMPLE
@@ -22,8 +22,8 @@ ROUGH = {"restarts": 1, "draws": 50}
 
 
 def density(story, data, args=(), kwargs=None):
-    structure, evidence = inspect_rows(Call.bind(story, args, kwargs), as_evidence(data))
-    return LogDensity(structure, evidence)
+    structure, observations = inspect_rows(Call.bind(story, args, kwargs), as_observations(data))
+    return LogDensity(structure, observations)
 
 
 def heights(n):

@@ -137,7 +137,7 @@ def mixture():
 
 def test_an_exact_guide_gives_away_nothing(exact):
     """The weights are all equal: no gap, no error, whatever the draws."""
-    certificate, x = exact.certificate, exact._fit.evidence["x"].value
+    certificate, x = exact.certificate, exact._fit.observations["x"].value
     assert certificate.trusted, certificate
     assert certificate.method == "svi+psis" and certificate.rhat is None
     assert certificate.rows.rows == certificate.rows.of == 40 and certificate.rows.draws == 256
@@ -188,7 +188,7 @@ def test_latent_sites_of_new_rows_are_drawn_from_their_posterior(exact):
 def test_the_fitted_rows_keep_their_data_and_are_predicted_anew(exact):
     both = exact.sample(["z", "x"], num_samples=3)
     assert both["z"].shape == (3, 40, 2) and both["x"].shape == (3, 40, 3)
-    x = exact._fit.evidence["x"].value
+    x = exact._fit.observations["x"].value
     assert not torch.equal(both["x"][0], x)
     # predictions lie near the data: their deviation is below 2 NOISE by construction, on average
     assert (both["x"] - x).std() < 2.5 * NOISE
@@ -197,7 +197,7 @@ def test_the_fitted_rows_keep_their_data_and_are_predicted_anew(exact):
 def test_draws_are_restarts_of_the_rows(exact):
     z = exact.draws["z"]
     assert z.shape == (2, 200, 40, 2) and z.dtype == torch.float32
-    x = exact._fit.evidence["x"].value
+    x = exact._fit.observations["x"].value
     mean = residual(exact.story, x) @ LOADING / NOISE**2 @ PRECISION.inverse()
     error = PRECISION.inverse().diagonal().sqrt() / math.sqrt(200)
     scores = (z.mean(1) - mean) / error  # 160 numbers: one beyond 4.5 has chance 1e-3

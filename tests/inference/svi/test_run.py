@@ -19,9 +19,9 @@ from inference import fit, load
 from inference.runtime.isolation import isolated
 from inference.story.call import Call
 from inference.story.construct import beside
-from inference.story.evidence import as_evidence
 from inference.story.handlers import Known
 from inference.story.inspection import inspect_rows
+from inference.story.observations import as_observations
 from inference.story.plan import plan
 from inference.svi import schedule
 from inference.svi.minibatch import Rows
@@ -227,9 +227,9 @@ def test_minibatches_are_unbiased(parts):
             pyro.sample("x", dist.Normal(mu + slope * covariate, tau[y]))
 
     call = Call.bind(regression, (), {"covariate": covariate})
-    structure, evidence = inspect_rows(call, as_evidence({"x": x}))
-    chosen = plan(structure, evidence)
-    rows = Rows(structure, evidence, chosen, n // parts)
+    structure, observations = inspect_rows(call, as_observations({"x": x}))
+    chosen = plan(structure, observations)
+    rows = Rows(structure, observations, chosen, n // parts)
     values = {"mu": torch.tensor(0.4), "tau": torch.tensor([0.5, 1.5])}
 
     def density(batch):
@@ -252,8 +252,8 @@ def test_minibatches_are_unbiased(parts):
 
 
 def test_epochs_take_every_row_once():
-    structure, evidence = inspect_rows(Call.bind(story), as_evidence({"x": X}))
-    rows = Rows(structure, evidence, plan(structure, evidence), 2)
+    structure, observations = inspect_rows(Call.bind(story), as_observations({"x": X}))
+    rows = Rows(structure, observations, plan(structure, observations), 2)
     with torch.random.fork_rng():
         batches = rows.epochs()
         seen = torch.cat([next(batches).values["x"] for _ in range(3)])

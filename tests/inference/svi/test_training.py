@@ -19,8 +19,8 @@ from inference import fit, prior
 from inference.runtime.progress import Progress
 from inference.story.call import Call
 from inference.story.construct import beside, maker
-from inference.story.evidence import as_evidence
 from inference.story.inspection import inspect_rows
+from inference.story.observations import as_observations
 from inference.story.plan import plan
 from inference.svi import schedule
 from inference.svi.held_out import hold_out
@@ -81,18 +81,22 @@ def weights(story):
 
 def bound(story, data, guide, batch_size=None, args=(), steps=None, **options):
     """What training starts from: target, rows and what was asked."""
-    structure, evidence = inspect_rows(Call.bind(story, args), as_evidence(data))
-    target = Target(structure, evidence)
-    return target, Rows(structure, evidence, target.plan, batch_size), Request(guide, SVI(**options), steps)
+    structure, observations = inspect_rows(Call.bind(story, args), as_observations(data))
+    target = Target(structure, observations)
+    return (
+        target,
+        Rows(structure, observations, target.plan, batch_size),
+        Request(guide, SVI(**options), steps),
+    )
 
 
 # stories and guides as classes
 
 
 def test_a_class_is_constructed_anew_for_every_restart(deep):
-    structure, evidence = inspect_rows(Call.bind(deep.latent()), as_evidence({"x": points()}))
-    target = Target(structure, evidence)
-    rows = Rows(structure, evidence, target.plan, None)
+    structure, observations = inspect_rows(Call.bind(deep.latent()), as_observations({"x": points()}))
+    target = Target(structure, observations)
+    rows = Rows(structure, observations, target.plan, None)
     request = Request(deep.guide, steps=2, make=maker(deep.latent))
     fits = [train(target, rows, request, seed, lambda *_: None) for seed in (1, 2, 1)]
     one, other, again = (weights(f.story) for f in fits)
@@ -341,12 +345,12 @@ def test_optimizers(optim):
 
 
 def test_a_share_of_the_rows_is_held_out():
-    structure, evidence = inspect_rows(Call.bind(hidden), as_evidence({"x": torch.arange(10.0)}))
-    (kept, data), held = hold_out(structure, evidence, 0.3, seed=1)
+    structure, observations = inspect_rows(Call.bind(hidden), as_observations({"x": torch.arange(10.0)}))
+    (kept, data), held = hold_out(structure, observations, 0.3, seed=1)
     other, rest = held
     assert sorted([*data["x"].value.tolist(), *rest["x"].value.tolist()]) == list(range(10))
     assert kept.call.named_arguments()["n"] == 7 and other.call.named_arguments()["n"] == 3
-    assert hold_out(structure, evidence, None, seed=1)[1] is None
+    assert hold_out(structure, observations, None, seed=1)[1] is None
 
 
 def test_held_out_rows_stop_a_network_that_learns_by_heart():
@@ -375,7 +379,7 @@ def test_held_out_rows_stop_a_network_that_learns_by_heart():
 
 def test_held_out_data_by_site_name():
     target, rows, request = bound(hidden, {"x": ROWS}, amortized, steps=400)
-    other, found = inspect_rows(Call.bind(hidden), as_evidence({"x": torch.tensor([0.3, -1.0])}))
+    other, found = inspect_rows(Call.bind(hidden), as_observations({"x": torch.tensor([0.3, -1.0])}))
     held = Rows(other, found, plan(other, found), None)
     result = train(target, rows, request, 0, lambda *_: None, held)
     exact = dist.Normal(0.0, math.sqrt(2.0)).log_prob(torch.tensor([0.3, -1.0])).mean().item()
@@ -406,7 +410,7 @@ def test_a_loader_makes_the_batches():
     slope = posterior.guide.params["slope"].item()
     assert abs(slope - 0.5) < 0.1 and posterior.draws["z"].shape == (1, 20, 8)
     target, _, request = bound(hidden, {"x": ROWS.repeat(2)}, amortized)
-    rows = Rows(target.structure, target.evidence, target.plan, None, loader)
+    rows = Rows(target.structure, target.observations, target.plan, None, loader)
     with torch.random.fork_rng():
         batches = rows.epochs()
         first, second = ([next(batches) for _ in range(3)] for _ in range(2))

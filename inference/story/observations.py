@@ -21,7 +21,7 @@ from inference.story.support import bounds_of
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Observation:
     """The value of one site, and which of its elements were seen.
 
     Attributes:
@@ -38,8 +38,8 @@ class Evidence:
         return self.seen is None
 
 
-def as_evidence(values: Mapping[str, Any], argument: str = "data") -> dict[str, Evidence]:
-    """Turn a mapping of site names to tensors, arrays or masked arrays into evidence.
+def as_observations(values: Mapping[str, Any], argument: str = "data") -> dict[str, Observation]:
+    """Turn a mapping of site names to tensors, arrays or masked arrays into observations.
 
     Args:
         values: site name -> tensor, array, number or numpy masked array (True = missing).
@@ -56,8 +56,8 @@ def as_evidence(values: Mapping[str, Any], argument: str = "data") -> dict[str, 
     return {str(name): _one(str(name), raw, argument) for name, raw in values.items()}
 
 
-def _one(name: str, raw: Any, argument: str) -> Evidence:
-    if isinstance(raw, Evidence):
+def _one(name: str, raw: Any, argument: str) -> Observation:
+    if isinstance(raw, Observation):
         return raw
     seen = None
     if isinstance(raw, np.ma.MaskedArray):
@@ -78,7 +78,7 @@ def _one(name: str, raw: Any, argument: str) -> Evidence:
             f"{value.numel()}. If they stand for missing values, say so with a masked array: "
             f"numpy.ma.masked_invalid({name})."
         )
-    return Evidence(value, seen)
+    return Observation(value, seen)
 
 
 def _tensor(name: str, raw: Any, argument: str) -> Tensor:
@@ -97,13 +97,13 @@ class BeyondCountError(ValueError):
 
     Args:
         message: what is wrong, if they are not.
-        evidence: the data, as they are if it is not.
+        observations: the data, as they are if it is not.
         bounds: of the support in this run.
     """
 
-    def __init__(self, message: str, evidence: Evidence, bounds: list[Tensor]) -> None:
+    def __init__(self, message: str, observations: Observation, bounds: list[Tensor]) -> None:
         super().__init__(message)
-        self.evidence = evidence
+        self.observations = observations
         self.bounds = [detach_provenance(bound) for bound in bounds]
 
     def same_as(self, other: BeyondCountError | None) -> bool:
@@ -115,21 +115,21 @@ class BeyondCountError(ValueError):
 
 def fit_to_site(
     name: str,
-    evidence: Evidence,
+    observations: Observation,
     fn: TorchDistributionMixin,
     sample: Tensor,
     argument: str = "data",
     counts: Collection[str] = (),
-) -> Evidence:
-    """Check evidence against the distribution of its site; return it in the site's dtype and place.
+) -> Observation:
+    """Check an observation against the distribution of its site; return it in the site's dtype and place.
 
     Args:
         name: of the site.
-        evidence: as :func:`as_evidence` made it.
+        observations: as :func:`as_observations` made it.
         fn: the site's distribution, plates included. Where its parameters are marked, an edge that depends
             on other sites rules nothing out.
         sample: a value of the site, for its shape and dtype, and to stand in for missing elements.
-        argument: what the caller calls the evidence.
+        argument: what the caller calls the data.
         counts: discrete sites without data, which may bound a discrete support (a binomial's total).
 
     Raises:
@@ -137,8 +137,8 @@ def fit_to_site(
         ValueError: naming the site, what was expected and what came.
     """
     shape = tuple(fn.batch_shape + fn.event_shape)
-    value = evidence.value.to(sample.device)
-    seen = None if evidence.seen is None else evidence.seen.to(sample.device)
+    value = observations.value.to(sample.device)
+    seen = None if observations.seen is None else observations.seen.to(sample.device)
     if tuple(value.shape) != shape:
         raise ValueError(
             f"{argument}[{name!r}]: expected shape {shape} (batch {tuple(fn.batch_shape)}, event "
@@ -150,7 +150,7 @@ def fit_to_site(
     marks = get_provenance(inside)
     movable = bool(marks & set(counts)) if fn.support.is_discrete else bool(marks)
     inside = detach_provenance(inside)
-    found = Evidence(filled.to(sample.dtype), seen)
+    found = Observation(filled.to(sample.dtype), seen)
     if bool(inside.all()) or (movable and not fn.support.is_discrete):
         return found
     bad = filled.reshape(inside.shape + filled.shape[inside.dim() :])[~inside]
@@ -214,7 +214,7 @@ def require_maskable(name: str, fn: Any, seen: Tensor, argument: str = "data") -
         name: of the site.
         fn: its distribution.
         seen: boolean, in the full shape of the site.
-        argument: what the caller calls the evidence.
+        argument: what the caller calls the data.
 
     Raises:
         ValueError: if part of a joint event is missing and the event does not factorize.
