@@ -115,7 +115,7 @@ def verdict(log_w: Tensor, khat: float, elsewhere: Tensor) -> dict[str, Any]:
 
 
 def fit(story: Any, data: dict[str, Tensor], args: Any = (), draws: int = 1000, seed: int = 0) -> Any:
-    """Return draws, site -> (draws, *shape), equally weighted, and the verdict."""
+    """Return draws, site -> (draws, *shape), equally weighted and with hardly a repeat, and the verdict."""
     generator, pool = torch.Generator().manual_seed(seed), 4096
     size, log_prob = log_density(story, data, args)
     half = torch.randn(max(64, 2 * size), size, generator=generator, dtype=torch.float64)
@@ -132,7 +132,7 @@ def fit(story: Any, data: dict[str, Tensor], args: Any = (), draws: int = 1000, 
     log_w, elsewhere = torch.nan_to_num(log_p - log_q, nan=-math.inf).split([pool, len(climbs)])
     smoothed, khat = pareto_smooth(log_w)
     marks = (torch.arange(draws) + torch.rand(1, generator=generator, dtype=torch.float64)) / draws
-    chosen = torch.searchsorted(smoothed.exp().cumsum(0), marks).clamp(max=pool - 1)  # light ones once at most
+    chosen = torch.searchsorted(smoothed.exp().cumsum(0), marks).clamp(max=pool - 1)
     return {name: value[chosen] for name, value in values.items()}, verdict(log_w, khat, elsewhere)
 
 

@@ -1,8 +1,8 @@
 """The smallest version against closed forms, and against the real thing; it must refuse what it cannot do.
 
-Tolerances are four standard errors. That of a mean of ``draws`` draws, resampled from a pool of effective size
-``ess``, is at most sd sqrt(1 / ess + 1 / draws): the pool's own error, and that of choosing from it. That of a
-standard deviation is sd sqrt((kurtosis - 1) / 4) times the same root.
+Tolerances are four standard errors. That of a mean of ``draws`` draws, resampled from a pool of effective
+size ``ess``, is at most sd sqrt(1 / ess + 1 / draws): the pool's own error, and that of choosing from it.
+That of a standard deviation is sd sqrt((kurtosis - 1) / 4) times the same root.
 """
 
 import ast
@@ -55,7 +55,9 @@ def line(covariates):
 def test_a_conjugate_regression_is_found_with_its_evidence(smallest):
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(12, 2, generator=generator, dtype=torch.float64) + torch.tensor([1.0, 0.0])
-    y = x @ torch.tensor([2.0, -4.0]).double() + 1.5 * torch.randn(12, generator=generator, dtype=torch.float64)
+    y = x @ torch.tensor([2.0, -4.0]).double() + 1.5 * torch.randn(
+        12, generator=generator, dtype=torch.float64
+    )
     draws, certificate = smallest.fit(line, {"y": y}, (x,), seed=SEED)
 
     covariance = torch.linalg.inv(torch.eye(2) / 9.0 + x.T @ x / 1.5**2)
@@ -67,7 +69,7 @@ def test_a_conjugate_regression_is_found_with_its_evidence(smallest):
     assert ((values.mean(0) - mean).abs() <= ERRORS * error * stddev).all()
     assert ((values.std(0) - stddev).abs() <= ERRORS * error * stddev / math.sqrt(2)).all()  # kurtosis 3
     known = float(marginal.log_prob(y))
-    # 1e-6: the story's own constants (1.5, 3.0) pass through float32 logarithms.
+    # 1e-5: the logarithms of the story's own constants are taken in float32, 1e-7 each, in 14 terms.
     assert abs(certificate["log_evidence"] - known) <= ERRORS * certificate["log_evidence_stderr"] + 1e-5
 
 
@@ -147,9 +149,10 @@ def square():
 
 @pytest.mark.parametrize(
     ("story", "data", "why"),
-    [(funnel, {}, "k-hat"), (heavy, {}, "k-hat"), (square, {"x": torch.tensor(25.0)}, "mode")],
+    [(funnel, {}, "too few"), (heavy, {}, "too few"), (square, {"x": torch.tensor(25.0)}, "mode")],
 )
 def test_what_a_gaussian_cannot_follow_is_not_trusted(smallest, story, data, why):
+    """Seen over seeds 0 to 19: none trusted, always for this reason; k-hat fires in 20, 19 and 0 of them."""
     _, certificate = smallest.fit(story, data, seed=SEED)
     assert not certificate["trusted"]
     assert any(why in reason for reason in certificate["reasons"]), certificate
