@@ -6,11 +6,10 @@ That of a standard deviation is sd sqrt((kurtosis - 1) / 4) times the same root.
 """
 
 import ast
-import importlib
 import math
 import runpy
 import sys
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pyro
@@ -18,9 +17,9 @@ import pyro.distributions as dist
 import pytest
 import torch
 
+from inference.checks import psis
+
 PATH = Path(__file__).parents[2] / "docs" / "smallest.py"
-# The one name of ours that moves: into the wing `checks`.
-psis = importlib.import_module("inference.checks.psis" if find_spec("inference.checks") else "inference.psis")
 SEED = 20  # of every fit below; written down before any was run
 ERRORS = 4.0
 
