@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments.report.errors import InputError
 from experiments.report.launch import INTERRUPTED, OneLineParser, launch, positive
-from experiments.report.script import beside, scan
+from experiments.report.script import MAIN, beside, called, scan
 from experiments.report.versions import own_version
 
 __all__ = ["main"]
@@ -232,10 +232,11 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     flags += [f"--{flag}" for flag in ("smoke", "resume", "help") if getattr(options, flag)]
     # An experiment may have flags of these names; if it has none, it says so.
     flags += ([f"--from={options.source}"] if options.source else []) + rest
-    if name.endswith(".py"):
-        with beside(Path(name)):
-            return launch(name, flags, prog=f"ppl run {name}")
+    file = Path(name) if name.endswith(".py") else Path(name, f"{MAIN}.py")
     names = [script.name for script in scan()]
+    if name not in names and (name.endswith(".py") or file.is_file()):
+        with beside(file):
+            return launch(file, flags, prog=f"ppl run {called(file)}")
     if name not in names:
         close = get_close_matches(name, names, 1)
         hint = f"did you mean {close[0]}?" if close else "ppl list shows them all"

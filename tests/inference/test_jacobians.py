@@ -4,7 +4,7 @@ import pytest
 import torch
 from pyro.distributions import constraints as c
 
-from experiments._never_silently_wrong_faults import missing_jacobian
+from experiments.never_silently_wrong.faults import missing_jacobian
 from inference.jacobians import wrong_jacobian
 
 SUPPORTS = {
