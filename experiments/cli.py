@@ -232,16 +232,21 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     flags += [f"--{flag}" for flag in ("smoke", "resume", "help") if getattr(options, flag)]
     # An experiment may have flags of these names; if it has none, it says so.
     flags += ([f"--from={options.source}"] if options.source else []) + rest
-    file = Path(name) if name.endswith(".py") else Path(name, f"{MAIN}.py")
+    if name.endswith(".py"):
+        return _run_file(Path(name), flags)
     names = [script.name for script in scan()]
-    if name not in names and (name.endswith(".py") or file.is_file()):
-        with beside(file):
-            return launch(file, flags, prog=f"ppl run {called(file)}")
+    if name not in names and Path(name, f"{MAIN}.py").is_file():
+        return _run_file(Path(name, f"{MAIN}.py"), flags)
     if name not in names:
         close = get_close_matches(name, names, 1)
         hint = f"did you mean {close[0]}?" if close else "ppl list shows them all"
         raise InputError(f"no experiment {name}; {hint}")
     return launch(f"experiments.{name}", flags, prog=f"ppl run {name}")
+
+
+def _run_file(file: Path, flags: list[str]) -> int:
+    with beside(file):
+        return launch(file, flags, prog=f"ppl run {called(file)}")
 
 
 def _run_all(options: argparse.Namespace, rest: list[str]) -> int:
