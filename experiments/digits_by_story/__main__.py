@@ -31,7 +31,7 @@ from experiments.compare import Comparison, Estimate, bits_per_dimension, two_sa
 from experiments.compare.classification import accuracy, correct
 from experiments.compare.result import mean_and_error, number
 from experiments.digits_by_story import figures
-from experiments.digits_by_story.fits import BAG, LABELLED, RECIPES, Result, Task, perform
+from experiments.digits_by_story.fits import BAG, LABELLED, RECIPES, DigitsFit, DigitsTask, perform
 from experiments.report import Run, launch
 from experiments.training.pool import results
 from experiments.truth.images.binomial_pixels import predictive_log_joint
@@ -86,7 +86,7 @@ def few(digits: Digits) -> Digits:
     return Digits(*kept)
 
 
-def all_results(run: Run, digits: Digits) -> dict[str, Result]:
+def all_results(run: Run, digits: Digits) -> dict[str, DigitsFit]:
     """Fit and ask every story; the slowest first, so that no process waits at the end."""
     effort: dict[str, Any] = {"kept": 20, "steps": 4, "draws": 10} if run.smoke else {}
     stories = run.options.stories
@@ -94,7 +94,7 @@ def all_results(run: Run, digits: Digits) -> dict[str, Result]:
         stories = list(SMOKE)
         run.text(f"A smoke run tries {', '.join(SMOKE)} only.")
     order = sorted(stories, key=lambda story: story not in SLOWEST)
-    tasks = [Task(story, digits, run.seed, **effort) for story in order]
+    tasks = [DigitsTask(story, digits, run.seed, **effort) for story in order]
     done = {}
     for one in results(perform, tasks, 0 if run.smoke else run.options.workers):
         print(f"{run.seconds:6.0f} s  {one.story}: {one.seconds:.0f} s of one core {one.refused or ''}")
@@ -113,7 +113,7 @@ def some_training(digits: Digits, seed: int) -> Tensor:
     return digits.train.x[torch.randperm(len(digits.train.y), generator=generator)[: len(digits.test.y)]]
 
 
-def the_picture(run: Run, digits: Digits, found: Mapping[str, Result]) -> None:
+def the_picture(run: Run, digits: Digits, found: Mapping[str, DigitsFit]) -> None:
     """One image of every digit from every story."""
     run.section(
         "Side by side",
@@ -132,7 +132,7 @@ def the_picture(run: Run, digits: Digits, found: Mapping[str, Result]) -> None:
 
 
 def the_table(
-    run: Run, digits: Digits, found: Mapping[str, Result], nearness: Mapping[str, Comparison]
+    run: Run, digits: Digits, found: Mapping[str, DigitsFit], nearness: Mapping[str, Comparison]
 ) -> None:
     """Every story, every question."""
     run.section(
@@ -172,7 +172,7 @@ def the_table(
 
 
 def the_answer(
-    run: Run, digits: Digits, found: Mapping[str, Result], nearness: Mapping[str, Comparison]
+    run: Run, digits: Digits, found: Mapping[str, DigitsFit], nearness: Mapping[str, Comparison]
 ) -> None:
     """Say which story is nearest by which question, and where the three disagree."""
     bits = {name: bits_of(one).value for name, one in found.items() if one.log_p is not None}
@@ -192,7 +192,7 @@ def _order(values: Mapping[str, float]) -> str:
     return ", then ".join(sorted(values, key=lambda name: values[name])[:3]) or "none"
 
 
-def answers_row(run: Run, one: Result, digits: Digits) -> dict[str, Any]:
+def answers_row(run: Run, one: DigitsFit, digits: Digits) -> dict[str, Any]:
     """Weigh and invert, or the reason why not."""
     row: dict[str, Any] = {"bits per dimension": "none", "which p(x)": "no likelihood: refused"}
     if one.log_p is not None:
@@ -211,7 +211,7 @@ def answers_row(run: Run, one: Result, digits: Digits) -> dict[str, Any]:
     return row | {"accuracy of p(y | x)": named, "seconds": round(one.seconds, 1)}
 
 
-def refusals(one: Result) -> str:
+def refusals(one: DigitsFit) -> str:
     """What was refused and why, each reason once."""
     reasons = dict.fromkeys(one.refused.values())
     return "; ".join(
@@ -220,7 +220,7 @@ def refusals(one: Result) -> str:
     )
 
 
-def bits_of(one: Result) -> Estimate:
+def bits_of(one: DigitsFit) -> Estimate:
     """Bits per dimension, and the standard error over rows and of log Z; infinite where a density is 0."""
     bits = bits_per_dimension(one.log_p, PIXELS, one.error)
     shared = one.shared / (PIXELS * torch.tensor(2.0).log().item())
@@ -251,7 +251,9 @@ def named_by_peer(digits: Digits) -> Any:
     return share
 
 
-def claims(run: Run, digits: Digits, found: Mapping[str, Result], nearness: Mapping[str, Comparison]) -> None:
+def claims(
+    run: Run, digits: Digits, found: Mapping[str, DigitsFit], nearness: Mapping[str, Comparison]
+) -> None:
     """Claim what was fixed before the first full run."""
     run.section("Claims", "All were fixed before the first full run.")
     run.claim(
@@ -280,7 +282,7 @@ def claims(run: Run, digits: Digits, found: Mapping[str, Result], nearness: Mapp
         )  # fmt: skip
 
 
-def closed_form(run: Run, digits: Digits, one: Result | None) -> None:
+def closed_form(run: Run, digits: Digits, one: DigitsFit | None) -> None:
     """Claim that the fitted story of binomial pixels answers as its closed form does."""
     if one is None or one.log_p is None or one.p is None:
         return

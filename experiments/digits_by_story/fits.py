@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from experiments.digits_by_story.closed import CLASSES, LOCATION, PIXELS, analysed, solved
+from experiments.training.optimizers import one_cycle_of_rate
 from experiments.truth.images.digits import LEVELS, Digits, Images, dequantized
 from inference import fit
 from ppl_models import adversarial as adversarial_module
@@ -42,7 +43,7 @@ ALPHA = 1000.0  # as in the experiment semi_supervised
 
 
 @dataclass(frozen=True)
-class Task:
+class DigitsTask:
     """One story and the digits.
 
     ``kept`` training rows are kept aside: to stop training, and to choose a prior.
@@ -57,7 +58,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Result:
+class DigitsFit:
     """What came of a task; what could not be had is None, and ``refused`` says why.
 
     Attributes
@@ -116,18 +117,18 @@ class Fitted:
 class Recipe:
     """How a story is fitted, what its log p(x) is, and whether it speaks of x + u or of grey levels."""
 
-    fit: Callable[[Task], Any]
+    fit: Callable[[DigitsTask], Any]
     kind: str
     continuous: bool
 
 
-def perform(task: Task) -> Result:
+def perform(task: DigitsTask) -> DigitsFit:
     """Fit, weigh, invert, generate; a failure of any of them is a result, too."""
     recipe, start = RECIPES[task.story], process_time()
     refused: dict[str, str] = {}
     found = _try(lambda: recipe.fit(task), "fit", refused)
     if found is None:
-        return Result(task.story, refused=refused)
+        return DigitsFit(task.story, refused=refused)
     seconds = process_time() - start
     x, y = task.digits.test
     x = dequantized(x, task.seed + 1) if recipe.continuous else x
@@ -140,7 +141,7 @@ def perform(task: Task) -> Result:
         drawn = (drawn.floor() if recipe.continuous else drawn).clamp(0, LEVELS).double()
     posterior = getattr(found, "posterior", None)
     certified = "" if posterior is None else "yes" if posterior.certificate.trusted else "no"
-    return Result(
+    return DigitsFit(
         task.story, log_p, error, _error_of_log_z(posterior), p, drawn, seconds, certified,
         found.how, refused,
     )  # fmt: skip
@@ -159,13 +160,13 @@ def _error_of_log_z(posterior: Any) -> float:
     return 0.0 if energy is None else float(energy.weigh(repeats=4)[1].max())
 
 
-def aside(task: Task) -> tuple[Images, Images]:
+def aside(task: DigitsTask) -> tuple[Images, Images]:
     """Training rows without those kept aside, and these; the digits were shuffled when they were split."""
     x, y = task.digits.train
     return Images(x[task.kept :], y[task.kept :]), Images(x[: task.kept], y[: task.kept])
 
 
-def _conjugate(task: Task) -> Any:
+def _conjugate(task: DigitsTask) -> Any:
     """Solve in closed form, the spread of the prior chosen on the rows kept aside."""
     train, kept = aside(task)
     data, judged = _noisy(train, task.seed), dequantized(kept.x, task.seed + 3)
@@ -180,13 +181,13 @@ def _noisy(images: Images, seed: int, copies: int = 1) -> dict[str, Tensor]:
     return {"x": x, "y": images.y.repeat(copies)}
 
 
-def _ladder(task: Task) -> Fitted:
+def _ladder(task: DigitsTask) -> Fitted:
     data = {"x": task.digits.train.x, "y": task.digits.train.y}
     found = fit(binomial_pixels, data, draws=task.draws, restarts=1, seed=task.seed, progress=False)
     return Fitted(found, f"ladder of guides, {task.draws} draws")
 
 
-def _bags(task: Task) -> Fitted:
+def _bags(task: DigitsTask) -> Fitted:
     """An image as a bag of drops of ink, as many as it has."""
     x, y = task.digits.train
     found = fit(
@@ -200,7 +201,7 @@ def _lengths(x: Tensor) -> tuple[Any, ...]:
     return (x.sum(-1).long(), CLASSES, PIXELS)
 
 
-def _factors(task: Task) -> Any:
+def _factors(task: DigitsTask) -> Any:
     """Plug in the maximum of the likelihood; the number of factors is chosen on the rows kept aside."""
     train, kept = aside(task)
     data, judged = _noisy(train, task.seed), dequantized(kept.x, task.seed + 3)
@@ -211,7 +212,13 @@ def _factors(task: Task) -> Any:
 
 
 def _deep(
-    make: Any, steps: int, continuous: bool, rate: float, task: Task, loss: Any = None, beta: float = 0.9
+    make: Any,
+    steps: int,
+    continuous: bool,
+    rate: float,
+    task: DigitsTask,
+    loss: Any = None,
+    beta: float = 0.9,
 ) -> Fitted:
     """SVI; with a likelihood, the parameters that are best on the rows kept aside are taken."""
     train, kept = aside(task)
@@ -219,14 +226,14 @@ def _deep(
     data = _noisy(train, task.seed, COPIES) if continuous else {"x": train.x, "y": train.y}
     stop = _noisy(kept, task.seed + 3) if continuous else {"x": kept.x, "y": kept.y}
     found = fit(
-        make, data, optim=one_cycle(rate, steps, beta), loss=loss, steps=steps, restarts=1, draws=1,
+        make, data, optim=one_cycle_of_rate(rate, steps, beta), loss=loss, steps=steps, restarts=1, draws=1,
         batch_size=min(128, len(train.y)), held_out=None if loss is not None else stop, seed=task.seed,
         progress=False,
     )  # fmt: skip
     return Fitted(found, f"SVI, at most {steps} steps" if loss is None else f"{steps} steps by its loss")
 
 
-def _contest(task: Task) -> Fitted:
+def _contest(task: DigitsTask) -> Fitted:
     """Generator against critic; the critic starts at random numbers of its own."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(task.seed)
@@ -235,7 +242,7 @@ def _contest(task: Task) -> Fitted:
     return _deep(generator, 3000, True, 0.001, task, loss=critic, beta=0.5)
 
 
-def _few_labels(task: Task) -> Fitted:
+def _few_labels(task: DigitsTask) -> Fitted:
     """Labels of a few images only."""
     x, y = task.digits.train
     shown = torch.cat([(y == digit).nonzero()[:LABELLED, 0] for digit in range(CLASSES)])
@@ -244,23 +251,10 @@ def _few_labels(task: Task) -> Fitted:
     steps = task.steps or 1200
     found = fit(
         partial(semi_supervised_vae, latents=6, hidden=64, alpha=ALPHA),
-        {"x": x, "y": np.ma.masked_array(y.numpy(), mask=hidden)}, optim=one_cycle(0.005, steps, 0.9),
+        {"x": x, "y": np.ma.masked_array(y.numpy(), mask=hidden)}, optim=one_cycle_of_rate(0.005, steps, 0.9),
         steps=steps, batch_size=100, restarts=1, draws=1, seed=task.seed, progress=False,
     )  # fmt: skip
     return Fitted(found, f"SVI, {steps} steps, {len(shown)} labels of {len(y)}")
-
-
-def one_cycle(rate: float, steps: int, beta: float) -> Callable[[Any], Any]:
-    """Adam whose rate climbs in a tenth of the steps, and falls to nothing (Smith and Topin 2018)."""
-
-    def make(params: Any) -> Any:
-        adam = torch.optim.Adam(params, rate, betas=(beta, 0.999))
-        cycle = torch.optim.lr_scheduler.OneCycleLR(
-            adam, rate, total_steps=max(steps, 10) + 1, pct_start=0.1, cycle_momentum=False
-        )
-        return adam, cycle
-
-    return make
 
 
 _UNIT: dict[str, Any] = {"features": PIXELS, "classes": CLASSES, "location": LOCATION, "spread": SPREAD}

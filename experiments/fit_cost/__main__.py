@@ -29,7 +29,7 @@ from pyro.infer import Trace_ELBO
 from pyro.infer.autoguide import AutoNormal
 from torch import Tensor
 
-from experiments.fit_cost.many import DRAWS, timed
+from experiments.fit_cost.many import DRAWS, timed_many
 from experiments.fit_cost.stories import Case, cases
 from experiments.report import Run, launch
 from experiments.report.style import PALETTE, style
@@ -110,7 +110,7 @@ def main(run: Run) -> None:
 
 def many(run: Run) -> None:
     """Lay many data sets at once beside one after another."""
-    found = timed(16, 1, 2, draws=200) if run.smoke else timed(SETS, 8, 5)
+    found = timed_many(16, 1, 2, draws=200) if run.smoke else timed_many(SETS, 8, 5)
     run.section(
         "Many data sets at once",
         f"{found.sets} simulated data sets of a regression with ten unknowns and 50 rows; {DRAWS:,} draws of "

@@ -20,7 +20,7 @@ ROWS, WEIGHTS, DRAWS, SEED = 50, 9, 1_000, 20_240_506
 
 
 @dataclass(frozen=True)
-class Timed:
+class ManyTiming:
     """Seconds for all data sets, one value for each round.
 
     ``restarts`` -> seconds one after another, in proportion to those of the data sets fitted so.
@@ -70,7 +70,7 @@ def simulated(sets: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
     return x, [{"y": x @ normal(WEIGHTS) + normal(1).abs() * normal(ROWS)} for _ in range(sets)]
 
 
-def timed(sets: int, alone: int, rounds: int, draws: int = DRAWS) -> Timed:
+def timed_many(sets: int, alone: int, rounds: int, draws: int = DRAWS) -> ManyTiming:
     """Fit all data sets at once and a few of them one after another, in turn; the trace is there already.
 
     Args:
@@ -101,7 +101,7 @@ def timed(sets: int, alone: int, rounds: int, draws: int = DRAWS) -> Timed:
                     fit(line, one, args=(x,), restarts=restarts, draws=draws)
 
             times.append(clocked(single)[0] * sets / alone)
-    return Timed(sets, together, apart, trusted)
+    return ManyTiming(sets, together, apart, trusted)
 
 
 def clocked(work: Callable[[], Any]) -> tuple[float, Any]:

@@ -18,7 +18,7 @@ flows, for the map; scikit-learn's handwritten digits.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,7 @@ from experiments.compare.result import mean_and_error
 from experiments.notes_in_pictures import figures
 from experiments.notes_in_pictures.figures import Picture
 from experiments.report import Run, launch
+from experiments.training.optimizers import one_cycle
 from experiments.truth.densities import density
 from experiments.truth.images.digits import LEVELS, few, load
 from experiments.truth.law import Law, grid
@@ -184,14 +185,9 @@ def estimated(run: Run, train: Tensor, steps: int) -> Any:
 def trained(story: Any, data: dict[str, Tensor], steps: int, run: Run, path: int | None = None) -> Any:
     """Fit by Adam, whose rate climbs and then falls to nothing over ``path`` steps."""
     steps = min(steps, 4) if run.smoke else steps
-
-    def optimizer(parameters: Iterable[Tensor]) -> tuple[Any, Any]:
-        adam = torch.optim.Adam(parameters, RATE)
-        return adam, torch.optim.lr_scheduler.OneCycleLR(adam, RATE, (path or steps) + 10, pct_start=0.1)
-
     return fit(
-        story, data, optim=optimizer, steps=steps, batch_size=min(256, len(data["x"])), restarts=1,
-        draws=1, seed=run.seed, progress=False,
+        story, data, optim=one_cycle(RATE, (path or steps) + 10), steps=steps,
+        batch_size=min(256, len(data["x"])), restarts=1, draws=1, seed=run.seed, progress=False,
     )  # fmt: skip
 
 

@@ -29,7 +29,15 @@ from statistics import median
 from experiments.peers.fresh import OURS, absent, peers, title
 from experiments.peers.posed import EIGHT
 from experiments.posteriordb import figures
-from experiments.posteriordb.measures import Entry, Timed, beside, entry, markdown, ratio, timed
+from experiments.posteriordb.measures import (
+    PeerTiming,
+    ScoreboardEntry,
+    beside_each_other,
+    entry,
+    markdown,
+    ratio,
+    timed_peer,
+)
 from experiments.report import Run, launch
 from experiments.report.errors import InputError
 from experiments.report.folder import write_text
@@ -61,7 +69,7 @@ def main(run: Run) -> None:
     asked = [] if run.smoke or run.options.without_peers else peers()
     there = [peer for peer in asked if not absent(peer)]
     libraries = (OURS, *there)
-    timings = [timed(peer, title(peer), name, DRAWS, run.seed) for name in eight for peer in libraries]
+    timings = [timed_peer(peer, title(peer), name, DRAWS, run.seed) for name in eight for peer in libraries]
     times(run, timings)
     judge(run, timings, len(eight))
     for peer in peers():
@@ -83,7 +91,7 @@ def chosen(run: Run) -> list[str]:
     return [name for name in names if name in asked]
 
 
-def errors(run: Run, entries: Sequence[Entry], draws: int) -> None:
+def errors(run: Run, entries: Sequence[ScoreboardEntry], draws: int) -> None:
     """Lay all posteriors beside their reference draws."""
     run.section(
         "Beside reference draws",
@@ -111,7 +119,7 @@ def errors(run: Run, entries: Sequence[Entry], draws: int) -> None:
         run.metric(f"median of the {which} fit, {4 * draws:,} draws", seconds, unit="s")
 
 
-def count(run: Run, entries: Sequence[Entry]) -> None:
+def count(run: Run, entries: Sequence[ScoreboardEntry]) -> None:
     """Claim how many are right, refused, and wrong."""
     verdicts = [one.verdict for one in entries]
     total = len(entries)
@@ -125,7 +133,7 @@ def count(run: Run, entries: Sequence[Entry]) -> None:
         run.metric(f"second fits, with another seed: {verdict}", number, unit=f"of {total}")
 
 
-def times(run: Run, timings: Sequence[Timed]) -> None:
+def times(run: Run, timings: Sequence[PeerTiming]) -> None:
     """Lay the libraries' times side by side."""
     run.section(
         "Beside other libraries",
@@ -140,13 +148,13 @@ def times(run: Run, timings: Sequence[Timed]) -> None:
         figures.times(timings),
         "First and second fit of one model in one process. A cross is a fit that is wrong or refused.",
     )
-    rows = beside(timings, [title(peer) for peer in (OURS, *peers())])
+    rows = beside_each_other(timings, [title(peer) for peer in (OURS, *peers())])
     run.table("beside", rows, "Seconds of the first / second fit; what is not right is said.")
     run.table("libraries", [one.row() for one in timings], "The same with the errors of both fits.")
     write_text(run.folder / "beside.md", markdown(rows))
 
 
-def judge(run: Run, timings: Sequence[Timed], total: int) -> None:
+def judge(run: Run, timings: Sequence[PeerTiming], total: int) -> None:
     """Claim what the times should be."""
     libraries = dict.fromkeys(one.library for one in timings)
     of = {library: [one for one in timings if one.library == library] for library in libraries}

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.compare.chain_moments import MEAN, STDDEV
-from experiments.posteriordb.measures import WARNED, Entry, Timed
+from experiments.posteriordb.measures import WARNED, PeerTiming, ScoreboardEntry
 from experiments.report.style import PALETTE
 
 GREY, BEYOND = "#777777", "#f6e3da"
 MARKERS = "osD^vP"
 
 
-def errors(entries: Sequence[Entry]) -> Any:
+def errors(entries: Sequence[ScoreboardEntry]) -> Any:
     """Largest errors of every posterior against the tolerances, coloured by rung, marked by verdict."""
     import matplotlib.pyplot as plt
 
@@ -49,7 +49,7 @@ def errors(entries: Sequence[Entry]) -> Any:
     return figure
 
 
-def times(timings: Sequence[Timed]) -> Any:
+def times(timings: Sequence[PeerTiming]) -> Any:
     """Seconds of the first and the second fit, one row per posterior, one mark per library."""
     import matplotlib.pyplot as plt
 

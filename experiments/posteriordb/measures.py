@@ -21,7 +21,7 @@ WARNED = "warned"  # beyond a tolerance, and the certificate names what is not t
 
 
 @dataclass(frozen=True)
-class Entry:
+class ScoreboardEntry:
     """One posterior of the scoreboard, fitted twice by ``inference.fit``.
 
     ``found`` and ``again`` compare the draws of the two fits with the reference; ``facts`` is what the
@@ -75,7 +75,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Timed:
+class PeerTiming:
     """One library on one posterior, 4 x 1,000 draws: seconds and errors of two fits.
 
     A fit that is wrong, refused or failed counts as infinitely long: ``first`` and ``second``.
@@ -121,7 +121,7 @@ class Timed:
         return row | {"divergent": self.notes.get("divergent"), "note": self.notes.get("failed", "")}
 
 
-def entry(name: str, draws: int, seed: int) -> Entry:
+def entry(name: str, draws: int, seed: int) -> ScoreboardEntry:
     """Fit a posterior twice by ``inference.fit``, with ``draws`` draws of each of four restarts."""
     reference = chains(posteriordb.load(name).reference)
     done = fresh_run(OURS, name, draws, seed)
@@ -134,7 +134,9 @@ def entry(name: str, draws: int, seed: int) -> Entry:
         for values, said in zip((done.draws, done.again), (first, second), strict=True)
     )
     trusted_again = bool(second.get("trusted", False))
-    return Entry(name, quantities, *seconds, found, again, first, trusted_again, (warned[0], warned[1]))
+    return ScoreboardEntry(
+        name, quantities, *seconds, found, again, first, trusted_again, (warned[0], warned[1])
+    )
 
 
 def all_but_warned(
@@ -149,7 +151,7 @@ def all_but_warned(
     return means and agreement({n: v for n, v in draws.items() if n in rest}, rest).within
 
 
-def timed(peer: str, library: str, name: str, draws: int, seed: int) -> Timed:
+def timed_peer(peer: str, library: str, name: str, draws: int, seed: int) -> PeerTiming:
     """Fit one of the eight twice by one library, with ``draws`` draws of each of four chains."""
     reference = chains(posteriordb.load(name).reference)
     done = fresh_run(peer, name, draws, seed)
@@ -159,7 +161,7 @@ def timed(peer: str, library: str, name: str, draws: int, seed: int) -> Timed:
     else:
         first = second = "failed" not in done.notes
     seconds = (done.first_seconds, done.second_seconds)
-    return Timed(library, name, seconds, (one, two), (first, second), done.notes)
+    return PeerTiming(library, name, seconds, (one, two), (first, second), done.notes)
 
 
 def chains(reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -208,7 +210,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def beside(timings: Sequence[Timed], libraries: Sequence[str]) -> list[dict[str, Any]]:
+def beside_each_other(timings: Sequence[PeerTiming], libraries: Sequence[str]) -> list[dict[str, Any]]:
     """One row per posterior: first / second seconds of every library; what is not right is said."""
     found = {(one.name, one.library): one for one in timings}
     rows = []
@@ -229,7 +231,7 @@ def _verdict(trusted: bool, found: Agreement, warned: bool) -> str:
     return WARNED if warned else "WRONG"
 
 
-def _seconds(one: Timed, k: int) -> str:
+def _seconds(one: PeerTiming, k: int) -> str:
     state = one.state(k)
     if state == "failed":
         return state

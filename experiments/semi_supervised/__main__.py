@@ -32,6 +32,7 @@ from experiments.report import Run, launch
 from experiments.report.launch import positive
 from experiments.semi_supervised import figures
 from experiments.semi_supervised.peer import DECAYS, FOLDS, probabilities, trained, tuned
+from experiments.training.optimizers import one_cycle
 from experiments.truth.images.digits import LEVELS, Digits, Images, few, load
 from inference import fit
 from ppl_models.semi_supervised_vae import semi_supervised_vae
@@ -131,7 +132,7 @@ def fitted(run: Run, images: Images, labelled: Tensor, seed: int, alpha: float =
         partial(semi_supervised_vae, latents=LATENTS, hidden=HIDDEN, levels=COARSE, alpha=alpha),
         {"x": images.x, "y": np.ma.masked_array(images.y.numpy(), mask=hidden)},
         steps=20 if run.smoke else run.options.steps, batch_size=BATCH, restarts=1, draws=20, seed=seed,
-        optim=optimizer(20 if run.smoke else run.options.steps),
+        optim=one_cycle(RATE, 20 if run.smoke else run.options.steps),
     )  # fmt: skip
 
 
@@ -240,17 +241,6 @@ def pictures(run: Run, one: Answers) -> None:
         "Left: every image whose label was given. Right: as many images drawn from the fitted story.",
     )
     run.text(f"The fit of the first split says of itself:\n\n`{one.posterior.certificate}`")
-
-
-def optimizer(steps: int) -> Any:
-    """Return Adam with a rate that rises for a tenth of the steps and falls to nothing (one cycle)."""
-
-    def make(params: Any) -> Any:
-        adam = torch.optim.Adam(params, RATE)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(adam, RATE, total_steps=steps, pct_start=0.1)
-        return adam, cycle
-
-    return make
 
 
 if __name__ == "__main__":

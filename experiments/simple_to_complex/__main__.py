@@ -22,7 +22,7 @@ from typing import Any
 from experiments.compare import Estimate
 from experiments.report import Run, launch
 from experiments.simple_to_complex import figures
-from experiments.simple_to_complex.fits import EXACT, RECIPES, Result, Task, attempt
+from experiments.simple_to_complex.fits import EXACT, RECIPES, DensityFit, DensityTask, attempt
 from experiments.training.pool import results
 from experiments.truth.densities import names
 
@@ -62,7 +62,7 @@ def all_results(run: Run, stories: list[str], truths: list[str]) -> figures.Resu
     few = {"rows": 300, "fresh": 300, "bounded": 50, "drawn": 200, "cells": 30, "steps": 20}
     effort = few if run.smoke else {}
     order = sorted(stories, key=lambda story: -RECIPES[story].steps)
-    tasks = [Task(story, truth, run.seed, **effort) for story in order for truth in truths]
+    tasks = [DensityTask(story, truth, run.seed, **effort) for story in order for truth in truths]
     done = results(attempt, tasks, 0 if run.smoke else run.options.workers)
     return {(one.task.story, one.task.truth): one for one in done}
 
@@ -113,7 +113,7 @@ def the_pictures(run: Run, stories: list[str], truths: list[str], found: figures
         )
 
 
-def at_a_glance(one: Result) -> str:
+def at_a_glance(one: DensityFit) -> str:
     """One cell: the KL, or what stands for it."""
     if one.failure:
         return "failed"
@@ -122,7 +122,7 @@ def at_a_glance(one: Result) -> str:
     return f"coverage {one.coverage}"
 
 
-def row(one: Result) -> dict[str, Any]:
+def row(one: DensityFit) -> dict[str, Any]:
     """One fit, all its numbers."""
     kl = None if one.kl is None else f"{'at most ' if one.bound else ''}{one.kl}"
     return {
@@ -144,7 +144,7 @@ def text(estimate: Estimate | None) -> str:
     return "" if estimate is None else str(estimate)
 
 
-def claim(run: Run, one: Result, most: float) -> None:
+def claim(run: Run, one: DensityFit, most: float) -> None:
     """Claim that KL + 2 standard errors stays below its target; a fit that failed meets none."""
     measured = float("nan") if one.kl is None else one.kl.value + 2 * one.kl.error
     run.claim(

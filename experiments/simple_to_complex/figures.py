@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from experiments.report.style import ESTIMATED, TRUE
-from experiments.simple_to_complex.fits import Result
+from experiments.simple_to_complex.fits import DensityFit
 from experiments.truth.densities import density
 from experiments.truth.law import grid
 
 CELLS = 200  # per side of the pictures of the truth
 SHOWN = 1000  # draws in a panel
-Results = Mapping[tuple[str, str], Result]
+Results = Mapping[tuple[str, str], DensityFit]
 
 
 def drawn(truths: Sequence[str], stories: Sequence[str], results: Results) -> Any:
@@ -93,7 +93,7 @@ def _note(axes: Any, text: str) -> None:
     axes.set_xlabel(text, fontsize=8, labelpad=2)
 
 
-def _score(result: Result) -> str:
+def _score(result: DensityFit) -> str:
     if result.kl is not None:
         return f"KL {'≤' if result.bound else '='} {result.kl.value:.3f}"
     if result.modes is not None and result.precision is not None:

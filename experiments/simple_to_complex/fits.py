@@ -77,7 +77,7 @@ RECIPES = {
 
 
 @dataclass(frozen=True)
-class Task:
+class DensityTask:
     """One story, one density, and the effort.
 
     Attributes
@@ -106,7 +106,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Result:
+class DensityFit:
     """What came of a task; what could not be had is None, and ``failure`` says why if nothing could.
 
     Attributes
@@ -125,7 +125,7 @@ class Result:
         Whether the fit's certificate says it is to be trusted.
     """
 
-    task: Task
+    task: DensityTask
     kl: Estimate | None = None
     bound: bool = False
     modes: tuple[int, int] | None = None
@@ -139,15 +139,15 @@ class Result:
     failure: str = ""
 
 
-def attempt(task: Task) -> Result:
+def attempt(task: DensityTask) -> DensityFit:
     """Do a task; a failure of the fit or of a question is a result, too."""
     try:
         return perform(task)
     except (ValueError, RuntimeError, ArithmeticError) as error:
-        return Result(task, failure=f"{type(error).__name__}: {error}")
+        return DensityFit(task, failure=f"{type(error).__name__}: {error}")
 
 
-def perform(task: Task) -> Result:
+def perform(task: DensityTask) -> DensityFit:
     """Fit, then judge by density (where there is one) and by draws (always)."""
     recipe, law = RECIPES[task.story], density(task.truth)
     x = law.sample_labelled(task.rows, seed=task.seed + 1).x
@@ -164,10 +164,10 @@ def perform(task: Task) -> Result:
         if recipe.likelihood != NONE:
             found |= _by_density(task, law, posterior, recipe)
     certified = bool(posterior.certificate.trusted)
-    return Result(task, draws=draws, seconds=seconds, certified=certified, **found)
+    return DensityFit(task, draws=draws, seconds=seconds, certified=certified, **found)
 
 
-def _by_draws(task: Task, law: Any, draws: Tensor) -> dict[str, Any]:
+def _by_draws(task: DensityTask, law: Any, draws: Tensor) -> dict[str, Any]:
     real = law.sample_labelled(task.drawn, seed=task.seed + 4).x
     near = density_coverage(real, draws, permutations=19)
     found: dict[str, Any] = {
@@ -182,7 +182,7 @@ def _by_draws(task: Task, law: Any, draws: Tensor) -> dict[str, Any]:
     return found
 
 
-def _by_density(task: Task, law: Any, posterior: Any, recipe: Recipe) -> dict[str, Any]:
+def _by_density(task: DensityTask, law: Any, posterior: Any, recipe: Recipe) -> dict[str, Any]:
     bound = recipe.likelihood == BOUND
     fresh = law.sample_labelled(task.bounded if bound else task.fresh, seed=task.seed + 2).x
     log_q, error = posterior.log_prob({"x": fresh}, stderr=True)

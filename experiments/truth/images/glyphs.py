@@ -46,7 +46,7 @@ HAND_STDDEV = 0.12  # of every control point, where a glyph is 2 high
 BATCH = 100  # images drawn at a time: their distances to all pieces of strokes stay in the cache
 
 
-class Factors(NamedTuple):
+class GlyphFactors(NamedTuple):
     """Everything about a glyph but its label: (rows,) each, and ``hand`` (rows, POINTS, 2).
 
     ``way`` is 0 or 1, the way of writing; the others are explained at ``LAWS``.
@@ -71,7 +71,7 @@ class Glyphs(NamedTuple):
 
     x: Tensor
     y: Tensor
-    factors: Factors
+    factors: GlyphFactors
 
 
 def sample(rows: int, seed: int = 0) -> Glyphs:
@@ -89,14 +89,14 @@ def sample(rows: int, seed: int = 0) -> Glyphs:
     return Glyphs(render(y, factors), y, factors)
 
 
-def sample_factors(rows: int, generator: torch.Generator) -> Factors:
+def sample_factors(rows: int, generator: torch.Generator) -> GlyphFactors:
     """Draw factors, each independent of the others and of the label."""
     way = torch.randint(2, (rows,), generator=generator)
     drawn = {name: mean + stddev * _cut_normal((rows,), generator) for name, (mean, stddev) in LAWS.items()}
-    return Factors(way=way, hand=_cut_normal((rows, POINTS, 2), generator), **drawn)
+    return GlyphFactors(way=way, hand=_cut_normal((rows, POINTS, 2), generator), **drawn)
 
 
-def render(y: Tensor, factors: Factors) -> Tensor:
+def render(y: Tensor, factors: GlyphFactors) -> Tensor:
     """Draw the glyphs of given labels and factors; nothing is random here.
 
     Parameters
@@ -135,7 +135,7 @@ def _cut_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return (math.sqrt(2) * torch.erfinv(inside * u)).float()
 
 
-def _written(y: Tensor, factors: Factors) -> tuple[Tensor, Tensor, Tensor]:
+def _written(y: Tensor, factors: GlyphFactors) -> tuple[Tensor, Tensor, Tensor]:
     """Straight pieces of strokes in pixels from the middle: their two ends and half their widths."""
     shapes = strokes()
     which = (y, factors.way)
@@ -145,7 +145,7 @@ def _written(y: Tensor, factors: Factors) -> tuple[Tensor, Tensor, Tensor]:
     return shapes.begin[which] @ points, shapes.end[which] @ points, width
 
 
-def _placed(points: Tensor, factors: Factors) -> Tensor:
+def _placed(points: Tensor, factors: GlyphFactors) -> Tensor:
     """Size, narrow, slant, turn and shift points (rows, POINTS, 2), in this order: pixels."""
     x, y = (HALF_HEIGHT * factors.size[:, None] * part for part in points.unbind(-1))
     x = factors.aspect[:, None] * x + factors.slant[:, None] * y

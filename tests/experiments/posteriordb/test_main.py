@@ -16,7 +16,13 @@ from experiments.compare.chain_moments import Agreement
 from experiments.peers import fresh
 from experiments.posteriordb import __main__ as posteriordb
 from experiments.posteriordb.figures import errors
-from experiments.posteriordb.measures import Entry, Timed, all_but_warned, beside, markdown
+from experiments.posteriordb.measures import (
+    PeerTiming,
+    ScoreboardEntry,
+    all_but_warned,
+    beside_each_other,
+    markdown,
+)
 from experiments.report.run import Run
 
 GOOD = Agreement(0.02, 0.03, "mu", "tau", within=True, right=True)
@@ -27,11 +33,11 @@ BAD = Agreement(0.5, 0.3, "mu", "tau", within=False, right=False)
 def entry(name, found, trusted, guide="full_rank", method="svi+psis"):
     facts = {"trusted": trusted, "guide": guide, "method": method, "khat": 0.1, "gradient_calls": 20,
              "reasons": [] if trusted else ["k-hat is too large."]}  # fmt: skip
-    return Entry(name, 10, 1.0, 0.1, found, found, facts)
+    return ScoreboardEntry(name, 10, 1.0, 0.1, found, found, facts)
 
 
 def timed(library, name, seconds, errors=(GOOD, GOOD), trusted=(True, True), **notes):
-    return Timed(library, name, seconds, errors, trusted, notes)
+    return PeerTiming(library, name, seconds, errors, trusted, notes)
 
 
 def claims(run):
@@ -113,7 +119,7 @@ def test_wrong_and_refused_fits_take_forever(tmp_path):
 
 
 def test_a_table_says_what_is_not_right():
-    rows = beside(
+    rows = beside_each_other(
         [timed("A", "a", (1.0, math.inf), failed="no"), timed("B", "a", (2.0, 3.0), (BAD, GOOD))], "ABC"
     )
     assert rows == [{"posterior": "a", "A": "failed / failed", "B": "2 WRONG / 3", "C": "not measured"}]

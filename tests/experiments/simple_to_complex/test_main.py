@@ -49,7 +49,7 @@ def test_a_fit_that_fails_is_a_row_and_fails_its_claim(monkeypatch, tmp_path):
         raise ValueError("loss: the gradient is not finite")
 
     monkeypatch.setattr(fits, "perform", broken)
-    one = fits.attempt(fits.Task("normalizing_flow", "two_moons", seed=0))
+    one = fits.attempt(fits.DensityTask("normalizing_flow", "two_moons", seed=0))
     assert one.failure == "ValueError: loss: the gradient is not finite"
     assert simple_to_complex.row(one)["failure"] == one.failure
     assert simple_to_complex.at_a_glance(one) == "failed"
@@ -65,6 +65,6 @@ def test_a_fit_that_fails_is_a_row_and_fails_its_claim(monkeypatch, tmp_path):
 @pytest.mark.parametrize(("kl", "met"), [(Estimate(0.03, 0.005), True), (Estimate(0.045, 0.005), False)])
 def test_a_claim_counts_two_standard_errors(tmp_path, kl, met):
     run = Run("simple_to_complex", "?", tmp_path)
-    task = fits.Task("normalizing_flow", "two_moons", seed=0)
-    simple_to_complex.claim(run, fits.Result(task, kl=kl, draws=torch.zeros(3, 2)), 0.05)
+    task = fits.DensityTask("normalizing_flow", "two_moons", seed=0)
+    simple_to_complex.claim(run, fits.DensityFit(task, kl=kl, draws=torch.zeros(3, 2)), 0.05)
     assert run.claims[0].met is met

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from experiments.training.optimizers import contest, one_cycle
+from experiments.training.optimizers import contest, one_cycle, one_cycle_of_rate
 
 
 def rates(make, steps):
@@ -22,6 +22,16 @@ def test_one_cycle_climbs_in_a_tenth_of_the_steps_and_falls_to_nothing():
     assert max(range(100), key=found.__getitem__) == 9
     assert max(found) == pytest.approx(0.1)
     assert found[-1] < 1e-5
+
+
+def test_one_cycle_of_the_rate_leaves_momentum_alone():
+    parameter = torch.zeros(1, requires_grad=True)
+    adam, schedule = one_cycle_of_rate(0.1, 3, 0.5)([parameter])
+    for _ in range(10):  # of ten steps at least
+        assert adam.param_groups[0]["betas"] == (0.5, 0.999)
+        adam.step()
+        schedule.step()
+    assert adam.param_groups[0]["lr"] < 1e-5
 
 
 def test_the_rate_of_a_contest_falls_to_a_hundredth():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments.truth.images.glyph_shapes import POINTS, SHAPES, strokes
-from experiments.truth.images.glyphs import LAWS, REACH, SIDE, Factors, render, sample, sample_factors
+from experiments.truth.images.glyphs import LAWS, REACH, SIDE, GlyphFactors, render, sample, sample_factors
 
 # Every digit both ways, drawn by a steady hand, upright, in the middle.
 Y = torch.arange(10).repeat(2)
@@ -29,7 +29,7 @@ def plain(y=Y, **changed):
     as_rows = {
         name: value if torch.is_tensor(value) else torch.full((20,), value) for name, value in changed.items()
     }
-    return render(y, Factors(**{**factors, **as_rows})).reshape(-1, SIDE, SIDE)
+    return render(y, GlyphFactors(**{**factors, **as_rows})).reshape(-1, SIDE, SIDE)
 
 
 def centre(images):
@@ -82,7 +82,7 @@ def test_the_seed_decides_and_the_global_state_is_left_alone():
 def test_an_image_is_a_function_of_its_label_and_factors():
     x, y, factors = sample(250, seed=3)
     assert torch.equal(render(y, factors), x)
-    part = Factors(*(factor[117:130] for factor in factors))
+    part = GlyphFactors(*(factor[117:130] for factor in factors))
     torch.testing.assert_close(render(y[117:130], part), x[117:130], atol=1 / 255 + 1e-6, rtol=0)
 
 
