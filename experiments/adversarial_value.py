@@ -26,11 +26,11 @@ from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 from torch.nn.functional import softplus
 
-from experiments._simple_to_complex_fits import contest, one_cycle
 from experiments.compare import critic, modes
 from experiments.compare.mode_count import Modes
 from experiments.report import Run, launch
 from experiments.report.style import ESTIMATED, OTHER, PALETTE, TRUE, style
+from experiments.training.optimizers import contest, one_cycle
 from experiments.truth.densities import density
 from experiments.truth.quadrature import even
 from inference import fit

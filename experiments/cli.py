@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments.report.errors import InputError
 from experiments.report.launch import INTERRUPTED, OneLineParser, launch, positive
-from experiments.report.script import beside, scan
+from experiments.report.script import MAIN, beside, called, scan
 from experiments.report.versions import own_version
 
 __all__ = ["main"]
@@ -233,14 +233,20 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     # An experiment may have flags of these names; if it has none, it says so.
     flags += ([f"--from={options.source}"] if options.source else []) + rest
     if name.endswith(".py"):
-        with beside(Path(name)):
-            return launch(name, flags, prog=f"ppl run {name}")
+        return _run_file(Path(name), flags)
     names = [script.name for script in scan()]
+    if name not in names and Path(name, f"{MAIN}.py").is_file():
+        return _run_file(Path(name, f"{MAIN}.py"), flags)
     if name not in names:
         close = get_close_matches(name, names, 1)
         hint = f"did you mean {close[0]}?" if close else "ppl list shows them all"
         raise InputError(f"no experiment {name}; {hint}")
     return launch(f"experiments.{name}", flags, prog=f"ppl run {name}")
+
+
+def _run_file(file: Path, flags: list[str]) -> int:
+    with beside(file):
+        return launch(file, flags, prog=f"ppl run {called(file)}")
 
 
 def _run_all(options: argparse.Namespace, rest: list[str]) -> int:

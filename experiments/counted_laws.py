@@ -25,8 +25,8 @@ from torch import Tensor
 
 from experiments.report import Run, launch
 from experiments.report.style import ESTIMATED, TRUE, style
-from experiments.truth import bars_and_stripes, ising
-from experiments.truth.binary_images import BinaryImages, images
+from experiments.truth.images import bars_and_stripes, ising
+from experiments.truth.images.binary_images import BinaryImages, images
 from inference import fit
 from ppl_models.autoregressive import autoregressive
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from experiments.compare.result import Estimate, mean_and_error
 from experiments.report import Run, launch
 from experiments.report.style import ESTIMATED, OTHER, PALETTE, TRUE, style
-from experiments.truth.two_gaussians import bayes_error, efficiency, law, rule_error, story_excess
+from experiments.truth.simulators.two_gaussians import bayes_error, efficiency, law, rule_error, story_excess
 from inference import fit_many, prior
 from ppl_models.linear_discriminant import exact, linear_discriminant
 from ppl_models.logistic_regression import logistic_regression

@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments._simple_to_complex_fits import one_cycle
-from experiments.compare.ecdf_bands import rank_test
+from experiments.compare.sbc.ecdf_bands import rank_test
 from experiments.report import Run, launch
 from experiments.report.style import ESTIMATED, OTHER, TRUE, style
-from experiments.truth import digits
-from experiments.truth.factors import ppca
+from experiments.training.optimizers import one_cycle
+from experiments.truth.images import digits
+from experiments.truth.simulators.factors import ppca
 from inference import fit
 from ppl_models.linear_vae import linear_vae
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from experiments.compare.result import Estimate
 from experiments.report import Run, launch
 from experiments.report.style import ESTIMATED, OTHER, TRUE, style
-from experiments.truth.factors import ppca
+from experiments.truth.simulators.factors import ppca
 from inference import fit
 from ppl_models.linear_vae import linear_vae
 from ppl_models.probabilistic_pca import Maximum, maximum

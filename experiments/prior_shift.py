@@ -28,7 +28,7 @@ from experiments.compare.result import Estimate, mean_and_error
 from experiments.report import Run, launch
 from experiments.report.style import ESTIMATED, OTHER, PALETTE, TRUE, style
 from experiments.truth.law import Labelled
-from experiments.truth.two_gaussians import bayes_error, law, share_stddev
+from experiments.truth.simulators.two_gaussians import bayes_error, law, share_stddev
 from inference import fit, prior
 from ppl_models.linear_discriminant import linear_discriminant
 from ppl_models.logistic_regression import logistic_regression

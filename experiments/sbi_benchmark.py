@@ -27,7 +27,7 @@ from torch import Tensor
 from experiments.compare import Comparison, two_sample
 from experiments.report import Run, launch
 from experiments.report.style import ESTIMATED, OTHER, TRUE, style
-from experiments.truth.benchmark_task import Task
+from experiments.truth.benchmark_task import BenchmarkTask
 from experiments.truth.sbi import names, task
 from inference import fit
 
@@ -46,7 +46,7 @@ class Found:
 
     name: str
     seed: int
-    task: Task
+    task: BenchmarkTask
     posterior: Any
     ours: Tensor
     known: Tensor

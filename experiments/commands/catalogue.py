@@ -13,14 +13,14 @@ from pathlib import Path
 import ppl_models
 from experiments.report.errors import InputError
 
-__all__ = ["Entry", "markdown", "parse", "scan_stories", "terminal"]
+__all__ = ["StoryEntry", "markdown", "parse", "scan_stories", "terminal"]
 
 FOLDER = Path(ppl_models.__file__).parent
 HEADING = re.compile(r"^[A-Z][A-Za-z ]+$")
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoryEntry:
     """One story of the catalogue.
 
     Attributes
@@ -97,7 +97,7 @@ class Entry:
         return " ".join(re.split(r"(?<=\(\d{4}\))", self.source)[0].split())
 
 
-def scan_stories(folder: Path = FOLDER) -> list[Entry]:
+def scan_stories(folder: Path = FOLDER) -> list[StoryEntry]:
     """All stories in a folder, by name; nothing is imported or executed.
 
     A story is a function or a class that bears its file's name.
@@ -112,7 +112,7 @@ def scan_stories(folder: Path = FOLDER) -> list[Entry]:
     return [entry for entry in found if entry is not None]
 
 
-def parse(path: Path) -> Entry | None:
+def parse(path: Path) -> StoryEntry | None:
     """Read one file; None if it holds no story.
 
     Raises
@@ -130,7 +130,7 @@ def parse(path: Path) -> Entry | None:
     docstring = ast.get_docstring(tree) or path.stem
     deep = isinstance(own[path.stem], ast.ClassDef)
     beside = ("exact" in own, _given(tree), "guide" in own, "loss" in own)
-    return Entry(path.stem, docstring, _sections(docstring), *beside, deep)
+    return StoryEntry(path.stem, docstring, _sections(docstring), *beside, deep)
 
 
 def _given(tree: ast.Module) -> tuple[str, ...]:
@@ -154,7 +154,7 @@ def _sections(docstring: str) -> dict[str, str]:
     return {name: textwrap.dedent("\n".join(lines)).strip("\n") for name, lines in found.items()}
 
 
-def terminal(entries: Sequence[Entry]) -> str:
+def terminal(entries: Sequence[StoryEntry]) -> str:
     """The catalogue for a terminal: a block per story, designed ones first."""
     width = max(60, shutil.get_terminal_size((100, 24)).columns)
     blocks = []
@@ -166,7 +166,7 @@ def terminal(entries: Sequence[Entry]) -> str:
     return "\n\n".join(blocks)
 
 
-def _block(entry: Entry, width: int) -> str:
+def _block(entry: StoryEntry, width: int) -> str:
     rows = [("joint", entry.joint), *(("answers" if i == 0 else "", a) for i, a in enumerate(entry.answers))]
     rows += [("posterior", entry.posterior), ("source", entry.source)]
     lines = [f"{entry.name}: {entry.title}"]
@@ -177,13 +177,13 @@ def _block(entry: Entry, width: int) -> str:
     return "\n".join(lines)
 
 
-def markdown(entries: Sequence[Entry]) -> str:
+def markdown(entries: Sequence[StoryEntry]) -> str:
     """The catalogue as a table for the README; its cells are those of the docstrings."""
     head = "| story | joint | answers | posterior | source |\n|---|---|---|---|---|"
     return "\n".join([head, *(_row(entry) for entry in entries)])
 
 
-def _row(entry: Entry) -> str:
+def _row(entry: StoryEntry) -> str:
     asked = dict.fromkeys(re.split(r":|(?<=\)) ", a)[0] for a in entry.answers)  # each once, in order
     yes = [a for a in asked if not a.startswith("not ")]
     no = [a for a in asked if a.startswith("not ")]

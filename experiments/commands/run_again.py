@@ -12,7 +12,7 @@ from experiments.report.again import compare_runs
 from experiments.report.errors import InputError
 from experiments.report.gather import Finished, finished
 from experiments.report.launch import digest, launch
-from experiments.report.script import FOLDER, beside
+from experiments.report.script import FOLDER, Script, beside, called, scan
 
 __all__ = ["run_again"]
 
@@ -51,7 +51,7 @@ def run_again(folder: Path, out: Path | None = None) -> int:
     given = [str(argument) for argument in old.config["arguments"]]
     arguments = [*(flag for flag in given if not flag.startswith("--out=")), f"--out={out}"]
     inside = isinstance(experiment, str)
-    prog = f"ppl run {old.name if inside else experiment}"
+    prog = f"ppl run {old.name if inside else called(experiment)}"
     with nullcontext() if inside else beside(Path(experiment)):
         status = launch(experiment, arguments, prog=prog)
     new = finished(out / old.name) if status in (0, 1) else None
@@ -76,13 +76,22 @@ def _read(folder: Path) -> Finished:
     return run
 
 
+def _own(run: Finished) -> Script | None:
+    """The experiment of this project that made a run, under its name and wherever it stood then."""
+    file = Path(str(run.config["file"]))
+    for script in scan():
+        # Installed elsewhere, or moved since (a file may have become a folder), it is still found by name.
+        at_home = file.resolve() == script.path.resolve() or called(file).parent.name == FOLDER.name
+        if script.name == run.name and at_home:
+            return script
+    return None
+
+
 def _experiment(run: Finished) -> str | Path:
     """A module of this project by its name, a script of one's own by its file."""
-    file = Path(str(run.config["file"]))
-    own = FOLDER / f"{run.name}.py"
-    # Installed elsewhere, or moved, this project's own experiments are still found by name.
-    if own.is_file() and (file.resolve() == own.resolve() or file.parent.name == FOLDER.name):
+    if _own(run):
         return f"experiments.{run.name}"
+    file = Path(str(run.config["file"]))
     if not file.is_file():
         raise InputError(f"the script of this run, {file}, is not there; put it back to run it again")
     return file
@@ -92,11 +101,11 @@ def _changed(run: Finished) -> list[str]:
     """What is not as it was: the script, the software."""
     from experiments.report.versions import versions
 
-    experiment = _experiment(run)
-    file = FOLDER / f"{run.name}.py" if isinstance(experiment, str) else experiment
+    own = _own(run)
+    file = own.path if own else Path(str(run.config["file"]))
     found = []
     if digest(file) != run.config.get("file sha256"):
-        found.append(f"{file.name} has changed since that run")
+        found.append(f"{called(file).name} has changed since that run")
     now = versions()
     for name in dict.fromkeys([*run.versions, *now]):
         was, is_now = run.versions.get(name), now.get(name)

@@ -20,7 +20,7 @@ import torch
 import experiments
 import inference
 from experiments.report.errors import InputError
-from experiments.report.script import beside, import_file
+from experiments.report.script import beside, import_file, name_of
 
 __all__ = ["StoryFile", "first_line", "parse_arguments", "place", "story_file"]
 
@@ -59,7 +59,7 @@ def story_file(where: str) -> Iterator[StoryFile]:
     is_file = source.endswith(".py") or Path(source).exists()
     with beside(Path(source) if is_file else Path.cwd() / "module"):
         module = _import(source, is_file)
-        name = name or Path(getattr(module, "__file__", None) or source).stem
+        name = name or name_of(getattr(module, "__file__", None) or source)
         story = _find(module, name, source)
         args, data = _example(module)
         yield StoryFile(_constructed(story, where), name, args, data, story, module.__doc__ or "")

@@ -12,8 +12,6 @@ many simulated data sets. Moments beside those of the truth stand in
 test a new file in ``statistics/``; both are found by their file name.
 """
 
-from experiments.compare.calibrated import Calibration
-from experiments.compare.calibration import calibration
 from experiments.compare.coverage import DensityCoverage, density_coverage
 from experiments.compare.densities import divergence
 from experiments.compare.likelihood import Bits, bits_per_dimension, kl_from
@@ -21,6 +19,8 @@ from experiments.compare.mode_count import Modes, modes
 from experiments.compare.moments import MomentErrors, moment_errors
 from experiments.compare.result import Comparison, Estimate
 from experiments.compare.samples import two_sample
+from experiments.compare.sbc.calibration import calibration
+from experiments.compare.sbc.result import Calibration
 from experiments.compare.stein_discrepancy import stein
 
 __all__ = [

@@ -17,7 +17,7 @@ from typing import Any
 
 from experiments.report.gather import read_json
 
-__all__ = ["Comparison", "compare_runs"]
+__all__ = ["FileComparison", "compare_runs"]
 
 # Words that only a clock or a memory gauge has: "second", "times", "speed" and "memory" stand in prose too.
 WORDS = (
@@ -38,7 +38,7 @@ Cells = Mapping[Key, Any]
 
 
 @dataclass
-class Comparison:
+class FileComparison:
     """One file of two runs: how much of it is the same."""
 
     file: str
@@ -67,21 +67,21 @@ class Comparison:
         return f"{self.file}: {of}{by}{clocks}: {first}"
 
 
-def compare_runs(old: Path, new: Path) -> list[Comparison]:
+def compare_runs(old: Path, new: Path) -> list[FileComparison]:
     """Compare the numbers of two run folders of one experiment, file by file."""
     files = {path.name for folder in (old, new) for path in folder.glob("*.csv")}
     found = []
     for file in ["claims.json", "metrics.json", *sorted(files)]:
         missing = [str(folder) for folder in (old, new) if not (folder / file).is_file()]
         if missing:
-            found.append(Comparison(file, different=[f"there is none in {' and '.join(missing)}"]))
+            found.append(FileComparison(file, different=[f"there is none in {' and '.join(missing)}"]))
         else:
             found.append(_compare(file, old / file, new / file))
     return found
 
 
-def _compare(file: str, before: Path, after: Path) -> Comparison:
-    old, new, result = _cells(before), _cells(after), Comparison(file)
+def _compare(file: str, before: Path, after: Path) -> FileComparison:
+    old, new, result = _cells(before), _cells(after), FileComparison(file)
     clocks = {key for key in [*old, *new] if _by_clock(file, key)}
     for key in dict.fromkeys([*old, *new]):
         label = " ".join(key)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
 
+from experiments.report.script import name_of
+
 __all__ = ["Block", "Fit", "Metric", "Picture", "Section", "Story", "Table", "Text"]
 
 
@@ -105,7 +107,7 @@ class Story:
         """Read name and source; a story that bears its module's name is documented and drawn from there."""
         code = story if inspect.isroutine(story) or inspect.isclass(story) else type(story)
         module = sys.modules.get(getattr(code, "__module__", ""))
-        alone = Path(getattr(module, "__file__", None) or "").stem == code.__name__
+        alone = name_of(getattr(module, "__file__", None) or "") == code.__name__
         documentation = inspect.getdoc(module) or "" if module and alone else ""
         try:
             source = inspect.getsource(code)

@@ -21,7 +21,7 @@ from experiments.report.errors import InputError
 from experiments.report.folder import RunFolder, write_json, write_text
 from experiments.report.page import render
 from experiments.report.run import Run
-from experiments.report.script import load, question_of
+from experiments.report.script import called, load, name_of, question_of
 from experiments.report.style import style
 from experiments.report.versions import versions
 
@@ -82,7 +82,7 @@ def launch(experiment: str | Path | ModuleType, argv: Sequence[str] | None = Non
     argv
         The flags; those of the process by default.
     prog
-        How the command is called in messages; the file's name by default.
+        How the command is called in messages; by default its file, or the folder of a ``__main__.py``.
 
     Returns
     -------
@@ -186,8 +186,10 @@ def _conclude(run: Run, folder: RunFolder) -> None:
 
 def _settings(module: ModuleType, name: str, argv: Sequence[str], prog: str) -> Settings:
     question = question_of(module.__doc__, name)
+    file = getattr(module, "__file__", None)
+    own = called(file or f"{name}.py").name or name
     parser = OneLineParser(
-        prog=prog or f"{name}.py",
+        prog=prog or own,
         description=inspect.cleandoc(module.__doc__ or question),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -202,17 +204,16 @@ def _settings(module: ModuleType, name: str, argv: Sequence[str], prog: str) -> 
     parser.add_argument("--smoke", action="store_true", help="tiny settings, seconds; claims are not judged")
     if hasattr(module, "options"):
         module.options(parser)
-    command = [*(prog.split() or ["python", f"{name}.py"]), *argv]
-    file = getattr(module, "__file__", None)
+    command = [*(prog.split() or ["python", own]), *argv]
     return Settings(name, question, parser.parse_args(argv), command, argv, Path(file) if file else None)
 
 
 def _name(experiment: str | Path | ModuleType) -> str:
     if isinstance(experiment, ModuleType):
         file = getattr(experiment, "__file__", None)
-        return Path(file).stem if file else experiment.__name__.rpartition(".")[2]
+        return name_of(file) if file else experiment.__name__.rpartition(".")[2]
     text = str(experiment)
-    return Path(text).stem if text.endswith(".py") else text.rpartition(".")[2]
+    return name_of(text) if text.endswith(".py") else text.rpartition(".")[2]
 
 
 @contextmanager

@@ -1,4 +1,8 @@
-"""Experiments are found by reading their source, and loaded only when they run."""
+"""Experiments are found by reading their source, and loaded only when they run.
+
+An experiment is a file ``NAME.py``, or, where it has helpers, the file ``__main__.py`` of a folder ``NAME``:
+``python -m`` runs both by that name.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,11 @@ from types import ModuleType
 
 from experiments.report.errors import InputError
 
-__all__ = ["Script", "beside", "import_file", "load", "question_of", "scan"]
+__all__ = ["Script", "beside", "called", "import_file", "load", "name_of", "question_of", "scan"]
 
 FOLDER = Path(__file__).parents[1]
+# The file that Python runs where it is given a folder or a package.
+MAIN = "__main__"
 
 
 @dataclass(frozen=True)
@@ -38,15 +44,47 @@ class Script:
 def scan(folder: Path = FOLDER) -> list[Script]:
     """All experiments in a folder, by name; nothing is imported or executed.
 
-    An experiment is a Python file with a function ``main`` whose first argument is ``run``.
+    An experiment is a Python file, or the file ``__main__.py`` in a folder, with a function ``main`` whose
+    first argument is ``run``.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read as Python, or two experiments have one name.
     """
-    found = []
-    for path in sorted(folder.glob("*.py")):
-        tree = _parse(path)
+    found: dict[str, Script] = {}
+    for path in [*folder.glob("*.py"), *folder.glob(f"*/{MAIN}.py")]:
+        tree, name = _parse(path), name_of(path)
         if any(_is_main(node) for node in tree.body):
-            question = question_of(ast.get_docstring(tree), path.stem)
-            found.append(Script(path, path.stem, question, any(map(_is_alone, tree.body))))
-    return found
+            if name in found:
+                raise InputError(f"two experiments are called {name}: {found[name].path} and {path}")
+            question = question_of(ast.get_docstring(tree), name)
+            found[name] = Script(path, name, question, any(map(_is_alone, tree.body)))
+    return [found[name] for name in sorted(found)]
+
+
+def name_of(file: str | Path) -> str:
+    """The name of an experiment or a story by its file; of a file ``__main__.py``, that of its folder.
+
+    Examples
+    --------
+    >>> name_of("experiments/coin.py"), name_of("experiments/coin/__main__.py")
+    ('coin', 'coin')
+    """
+    path = Path(file)
+    return Path(os.path.abspath(path)).parent.name if path.stem == MAIN else path.stem
+
+
+def called(file: str | Path) -> Path:
+    """What Python and ``ppl run`` are told to run it: the file, or the folder whose ``__main__.py`` it is.
+
+    Examples
+    --------
+    >>> str(called("experiments/coin.py")), str(called("experiments/coin/__main__.py"))
+    ('experiments/coin.py', 'experiments/coin')
+    """
+    path = Path(file)
+    return path.parent if path.stem == MAIN else path
 
 
 def question_of(docstring: str | None, name: str) -> str:
@@ -58,7 +96,8 @@ def question_of(docstring: str | None, name: str) -> str:
 def load(experiment: str | Path | ModuleType) -> ModuleType:
     """The module of an experiment: a module, a dotted module name, or a file.
 
-    The file that is running as ``__main__`` is not executed a second time.
+    Of a package without a function ``main`` it is the module ``__main__`` in it. The file that is running as
+    ``__main__`` is not executed a second time.
 
     Raises
     ------
@@ -68,7 +107,7 @@ def load(experiment: str | Path | ModuleType) -> ModuleType:
     if isinstance(experiment, ModuleType):
         module = experiment
     elif isinstance(experiment, str) and not experiment.endswith(".py"):
-        module = importlib.import_module(experiment)
+        module = _imported(experiment)
     else:
         module = _running(Path(experiment)) or import_file(Path(experiment))
     if not inspect.isfunction(getattr(module, "main", None)):
@@ -89,7 +128,7 @@ def import_file(path: Path) -> ModuleType:
     path = path.resolve()
     # Two files named alike in different folders must not meet in sys.modules.
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    spec = importlib.util.spec_from_file_location(f"{path.stem}_{digest}", path)
+    spec = importlib.util.spec_from_file_location(f"{name_of(path)}_{digest}", path)
     if spec is None or spec.loader is None:
         raise InputError(f"{path} cannot be loaded as a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
@@ -114,8 +153,15 @@ def beside(path: Path) -> Iterator[None]:
             sys.path.remove(folder)
 
 
+def _imported(name: str) -> ModuleType:
+    module = importlib.import_module(name)
+    script = f"{name}.{MAIN}"
+    packed = not hasattr(module, "main") and hasattr(module, "__path__")
+    return importlib.import_module(script) if packed and importlib.util.find_spec(script) else module
+
+
 def _running(path: Path) -> ModuleType | None:
-    main = sys.modules.get("__main__")
+    main = sys.modules.get(MAIN)
     file = getattr(main, "__file__", None)
     same = file is not None and os.path.exists(file) and path.exists() and path.samefile(file)
     return main if same else None

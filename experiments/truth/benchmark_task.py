@@ -15,7 +15,7 @@ def theta(draws: Mapping[str, Tensor]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Task:
+class BenchmarkTask:
     """One observation's question, and its answer.
 
     Attributes

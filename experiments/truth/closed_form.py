@@ -34,7 +34,7 @@ def closed_form(
     -------
     Callable
         Data sets -> site -> (data sets, draws, *site shape), as
-        :func:`experiments.compare.calibration` takes for a ``fitter``.
+        :func:`experiments.compare.sbc.calibration` takes for a ``fitter``.
 
     Examples
     --------

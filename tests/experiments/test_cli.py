@@ -145,8 +145,10 @@ def test_a_command_documents_its_input(capsys, command, words):
 def test_list_has_one_line_for_each_experiment(ppl):
     status, out, _ = ppl("list")
     assert status == 0
-    (line,) = [line for line in out.splitlines() if line.startswith("bayes_inversion ")]
-    assert len(line.split(maxsplit=1)[1]) > 20
+    for name in ("bayes_inversion", "mean_field_bias"):  # a folder and a file
+        (line,) = [line for line in out.splitlines() if line.startswith(f"{name} ")]
+        assert len(line.split(maxsplit=1)[1]) > 20
+    assert "__main__" not in out
     assert not [line for line in out.splitlines() if line.startswith(("cli", "report", "commands"))]
 
 
@@ -157,6 +159,32 @@ def test_a_script_of_ones_own_runs(folder, ppl):
     assert {path.name for path in Path("runs/one").iterdir()} >= {"report.html", "line.png"}
     config = json.loads(Path("runs/one/config.json").read_text())
     assert config["command line"] == "ppl run one.py --out=runs"
+
+
+@pytest.mark.parametrize("target", ["mine/three/__main__.py", "mine/three"])
+def test_a_script_with_helpers_runs_by_its_file_and_by_its_folder(folder, ppl, capsys, target):
+    Path("mine/three").mkdir(parents=True)
+    Path("one.py").rename("mine/three/__main__.py")
+    Path("beside_experiment.py").rename("mine/three/beside_experiment.py")
+    status, out, _ = ppl("run", target, "--out", "runs")
+    assert status == 0
+    assert "1 of 1 claims met" in out
+    config = json.loads(Path("runs/three/config.json").read_text())
+    assert (config["name"], config["command line"]) == ("three", "ppl run mine/three --out=runs")
+    with pytest.raises(SystemExit):
+        main(["run", target, "--help"])
+    assert capsys.readouterr().out.startswith("usage: ppl run mine/three [-h]")
+    assert "see ppl run mine/three --help" in refused(ppl("run", target, "--knwon", "2"))
+
+
+@pytest.mark.parametrize("name", ["way_back", "overfitting"])
+def test_both_forms_of_the_projects_experiments_run_by_name(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["run", name, "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: ppl run {name} [-h]")
+    assert "__main__" not in out
 
 
 def test_flags_may_stand_before_the_name_too(folder, ppl):

@@ -18,7 +18,7 @@ NEEDS = {"posteriordb": "PDB_PATH"}
 @pytest.mark.parametrize("name", NAMES)
 def test_smoke_run(name, tmp_path, capsys):
     if name in NEEDS and not os.environ.get(NEEDS[name]):
-        pytest.skip(f"{NEEDS[name]} is not set; the message is tested in test_{name}.py")
+        pytest.skip(f"{NEEDS[name]} is not set; the message is tested in {name}/test_main.py")
     assert main(["run", name, "--smoke", "--out", str(tmp_path)]) == 0
     assert "not judged" in capsys.readouterr().out
     folder = tmp_path / name

@@ -1,6 +1,6 @@
 """Faults that are planted inside a fit: its certificate notices, and notices by the check that is meant to.
 
-The faults stand in ``experiments/_never_silently_wrong_faults.py``. Where one check stands between a fault
+The faults stand in ``experiments/never_silently_wrong/faults.py``. Where one check stands between a fault
 and a wrong posterior that calls itself trusted, a second test switches it off and sees just that.
 """
 
@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 import torch
 
-from experiments import _never_silently_wrong_faults as faults
+from experiments.never_silently_wrong import faults
 from experiments.truth.posteriors import posterior, two_modes
 from inference import fit
 

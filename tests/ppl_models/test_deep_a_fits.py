@@ -8,7 +8,7 @@ import pytest
 import torch
 from pyro.infer import TraceMeanField_ELBO
 
-from experiments.truth.digits import load
+from experiments.truth.images.digits import load
 from inference import fit
 from ppl_models.conditional_vae import conditional_vae
 from ppl_models.diffusion import diffusion

@@ -17,7 +17,7 @@ torch.Size([5, 10])
 import sys
 
 from experiments.compare import found
-from experiments.truth.benchmark_task import Task
+from experiments.truth.benchmark_task import BenchmarkTask
 
 
 def names() -> list[str]:
@@ -25,7 +25,7 @@ def names() -> list[str]:
     return found.names(sys.modules[__name__])
 
 
-def task(name: str, seed: int) -> Task:
+def task(name: str, seed: int) -> BenchmarkTask:
     """Return a task by the name of its file, with the observation of a seed.
 
     Raises
@@ -33,5 +33,5 @@ def task(name: str, seed: int) -> Task:
     ValueError
         If there is none of that name; the message lists those that there are.
     """
-    posed: Task = found.part(sys.modules[__name__], name, "name").task(seed)
+    posed: BenchmarkTask = found.part(sys.modules[__name__], name, "name").task(seed)
     return posed

@@ -33,7 +33,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from experiments.truth.benchmark_task import Task
+from experiments.truth.benchmark_task import BenchmarkTask
 
 BINS, FILTER, STIMULUS_SEED = 100, 9, 42
 CHAINS = 32
@@ -61,7 +61,7 @@ def precision() -> Tensor:
     return torch.block_diag(torch.full((1, 1), 0.5).double(), f.T @ f)
 
 
-def task(seed: int) -> Task:
+def task(seed: int) -> BenchmarkTask:
     """Pose the observation of a seed."""
     covariates, prior = design(), precision()
     with torch.random.fork_rng(devices=[]):
@@ -80,6 +80,6 @@ def task(seed: int) -> Task:
             raise ValueError(f"number: expected enough draws to be trusted, got {chains.certificate}")
         return chains.draws["theta"].flatten(0, 1)[:number]
 
-    return Task(
+    return BenchmarkTask(
         story, args, data, reference, "long chains of Hamiltonian Monte Carlo", {"SNPE or NPE": 0.522}
     )

@@ -26,7 +26,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from experiments.truth.benchmark_task import Task
+from experiments.truth.benchmark_task import BenchmarkTask
 
 WIDTH, VARIANCE = 10, 0.1
 
@@ -37,7 +37,7 @@ def story() -> Tensor:
     return pyro.sample("x", dist.Normal(theta, math.sqrt(VARIANCE)).to_event(1))
 
 
-def task(seed: int) -> Task:
+def task(seed: int) -> BenchmarkTask:
     """Pose the observation of a seed."""
     generator = torch.Generator().manual_seed(seed)
     theta, noise = math.sqrt(VARIANCE) * torch.randn(2, WIDTH, generator=generator, dtype=torch.float64)
@@ -48,4 +48,4 @@ def task(seed: int) -> Task:
         noise = torch.randn(number, WIDTH, generator=draws, dtype=torch.float64)
         return x / 2 + math.sqrt(VARIANCE / 2) * noise
 
-    return Task(story, (), {"x": x}, reference, "closed form", {"SNPE or NPE": 0.506})
+    return BenchmarkTask(story, (), {"x": x}, reference, "closed form", {"SNPE or NPE": 0.506})

@@ -26,7 +26,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from experiments.truth.benchmark_task import Task
+from experiments.truth.benchmark_task import BenchmarkTask
 
 WIDTH, BOUND, VARIANCE = 10, 1.0, 0.1
 
@@ -37,7 +37,7 @@ def story() -> Tensor:
     return pyro.sample("x", dist.Normal(theta, math.sqrt(VARIANCE)).to_event(1))
 
 
-def task(seed: int) -> Task:
+def task(seed: int) -> BenchmarkTask:
     """Pose the observation of a seed."""
     generator = torch.Generator().manual_seed(seed)
     theta = BOUND * (2 * torch.rand(WIDTH, generator=generator, dtype=torch.float64) - 1)
@@ -51,4 +51,4 @@ def task(seed: int) -> Task:
         share = torch.rand(number, WIDTH, generator=draws, dtype=torch.float64)
         return x + math.sqrt(VARIANCE) * unit.icdf(low + share * (high - low))
 
-    return Task(story, (), {"x": x}, reference, "closed form", {})
+    return BenchmarkTask(story, (), {"x": x}, reference, "closed form", {})

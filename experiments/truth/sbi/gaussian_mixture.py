@@ -29,7 +29,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from experiments.truth.benchmark_task import Task, accepted
+from experiments.truth.benchmark_task import BenchmarkTask, accepted
 
 BOUND = 10.0
 STDDEVS = (1.0, 0.1)
@@ -49,7 +49,7 @@ def _noise(rows: int, generator: torch.Generator) -> Tensor:
     return stddev * torch.randn(rows, 2, generator=generator, dtype=torch.float64)
 
 
-def task(seed: int) -> Task:
+def task(seed: int) -> BenchmarkTask:
     """Pose the observation of a seed."""
     generator = torch.Generator().manual_seed(seed)
     theta = BOUND * (2 * torch.rand(2, generator=generator, dtype=torch.float64) - 1)
@@ -64,6 +64,6 @@ def task(seed: int) -> Task:
 
         return accepted(propose, number)
 
-    return Task(
+    return BenchmarkTask(
         story, (), {"x": x}, reference, "closed form, by rejection at the edge", {"SNPE or NPE": 0.533}
     )

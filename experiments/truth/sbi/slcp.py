@@ -31,7 +31,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from experiments.truth.benchmark_task import Task, accepted
+from experiments.truth.benchmark_task import BenchmarkTask, accepted
 
 BOUND, ROWS, JITTER = 3.0, 4, 1e-6
 CELLS = 120  # along each of the three parameters of S
@@ -106,10 +106,10 @@ def reference(x: Tensor, number: int, seed: int) -> Tensor:
     return accepted(propose, number)
 
 
-def task(seed: int) -> Task:
+def task(seed: int) -> BenchmarkTask:
     """Pose the observation of a seed."""
     x = observation(seed)
-    return Task(
+    return BenchmarkTask(
         story, (), {"x": x}, lambda number, seed: reference(x, number, seed),
         f"grid of {CELLS}^3 for S, closed form for the mean", {"SNPE": 0.578, "NPE": 0.831},
     )  # fmt: skip

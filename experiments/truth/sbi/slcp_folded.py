@@ -32,7 +32,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from experiments.truth.benchmark_task import Task
+from experiments.truth.benchmark_task import BenchmarkTask
 from experiments.truth.sbi import slcp
 
 
@@ -53,7 +53,7 @@ def unfolded(draws: Mapping[str, Tensor]) -> Tensor:
     return torch.cat([flat["mean"], signs * flat["spread"], flat["slant"][:, None]], -1)
 
 
-def task(seed: int) -> Task:
+def task(seed: int) -> BenchmarkTask:
     """Pose the observation of a seed: the same as without folding."""
     posed = slcp.task(seed)
-    return Task(story, (), posed.data, posed.reference, posed.how, posed.published, unfolded)
+    return BenchmarkTask(story, (), posed.data, posed.reference, posed.how, posed.published, unfolded)

@@ -38,7 +38,7 @@ from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 from torch.types import _size
 
-from experiments.truth.benchmark_task import Task, accepted
+from experiments.truth.benchmark_task import BenchmarkTask, accepted
 
 BOUND = 1.0
 OFFSET, RADIUS, STDDEV = 0.25, 0.1, 0.01
@@ -88,7 +88,7 @@ def story() -> Tensor:
     return pyro.sample("x", Crescent(centre(theta)))
 
 
-def task(seed: int) -> Task:
+def task(seed: int) -> BenchmarkTask:
     """Pose the observation of a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -108,4 +108,4 @@ def task(seed: int) -> Task:
             torch.manual_seed(seed)
             return accepted(propose, number)
 
-    return Task(story, (), {"x": x}, reference, "closed form", {"SNPE": 0.530, "NPE": 0.542})
+    return BenchmarkTask(story, (), {"x": x}, reference, "closed form", {"SNPE": 0.530, "NPE": 0.542})

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import main
+from experiments.commands.run_again import _experiment
+from experiments.report.errors import InputError
+from experiments.report.gather import finished
 from experiments.report.script import scan
 
 COIN = '''"""Is the coin fair?"""
@@ -184,12 +187,57 @@ def test_bad_input(coin, capsys):
         assert words in capsys.readouterr().err
 
 
-def test_an_experiment_of_this_project_is_found_by_its_name(coin, capsys, monkeypatch):
-    (script,) = [script for script in scan() if script.name == "mean_field_bias"]
-    from experiments.commands.run_again import _experiment
-    from experiments.report.gather import finished
+@pytest.mark.parametrize("name", ["mean_field_bias", "bayes_inversion"])
+def test_an_experiment_of_this_project_is_found_by_its_name(coin, name):
+    """Wherever it stood, as a file or as a folder."""
+    (script,) = [script for script in scan() if script.name == name]
+    for file in (
+        str(script.path),
+        f"/elsewhere/experiments/{name}.py",
+        f"/elsewhere/experiments/{name}/__main__.py",
+    ):
+        spoil(coin, name=name, file=file)
+        assert _experiment(finished(coin)) == f"experiments.{name}"
+    for file in (f"/elsewhere/{name}.py", f"/elsewhere/{name}/__main__.py"):
+        spoil(coin, name=name, file=file)
+        with pytest.raises(InputError, match="is not there"):
+            _experiment(finished(coin))
 
-    spoil(coin, name="mean_field_bias", file=str(script.path))
-    assert _experiment(finished(coin)) == "experiments.mean_field_bias"
-    spoil(coin, name="mean_field_bias", file="/elsewhere/experiments/mean_field_bias.py")
-    assert _experiment(finished(coin)) == "experiments.mean_field_bias"
+
+@pytest.mark.parametrize("name", ["peers", "report"])
+def test_a_script_of_ones_own_may_bear_the_name_of_a_room(coin, name):
+    """Also where it stands in a folder called experiments."""
+    file = coin.parent / "experiments" / f"{name}.py"
+    file.parent.mkdir()
+    file.write_text("def main(run): pass\n")
+    spoil(coin, name=name, file=str(file))
+    assert _experiment(finished(coin)) == file
+
+
+def test_a_folders_script_runs_again(coin, capsys):
+    Path("dice").mkdir()
+    Path("dice/__main__.py").write_text(COIN.replace("beside_coin", "beside_dice"))
+    Path("dice/beside_dice.py").write_text("SIDES = 2\n")
+    assert main(["run", "dice/__main__.py", "--out", "runs"]) == 0
+    config = json.loads(Path("runs/dice/config.json").read_text())
+    assert (config["name"], config["command line"]) == ("dice", "ppl run dice --out=runs")
+    assert main(["run", "--from", "runs/dice"]) == 0
+    out, err = capsys.readouterr()
+    assert out.endswith("the same numbers, times aside\n")
+    assert "__main__" not in out + err
+    Path("dice/__main__.py").write_text(COIN.replace("beside_coin", "beside_dice") + "# changed\n")
+    assert main(["run", "--from", "runs/dice", "--out", "third"]) == 0
+    assert "ppl: warning: dice has changed since that run" in capsys.readouterr().err
+    sys.modules.pop("beside_dice")
+
+
+def test_a_run_from_before_the_script_had_a_folder_is_compared(tmp_path, capsys):
+    """Its file stood flat in ``experiments/``; and a run of today is compared as well."""
+    name, out = "misspecified_story", tmp_path / "out"
+    assert main(["run", name, "--smoke", "--out", str(out)]) == 0
+    for number, file in enumerate((f"{name}.py", f"{name}/__main__.py")):
+        spoil(out / name, file=f"/elsewhere/experiments/{file}")
+        assert main(["run", "--from", str(out / name), "--out", str(tmp_path / str(number))]) == 0
+        assert capsys.readouterr().out.endswith("the same numbers, times aside\n")
+        again = json.loads((tmp_path / str(number) / name / "config.json").read_text())
+        assert again["file"].endswith(f"experiments/{name}/__main__.py")

@@ -47,6 +47,15 @@ from experiments.report.errors import InputError
 def main(run):
     raise InputError("COIN_PATH is not set")
 '''
+PACKED = '''"""Is one still one in a folder?"""
+
+from held import ONE
+
+
+def main(run):
+    run.table("t", [{"value": ONE}], "A table.")
+    run.claim("one", ONE, 1.0)
+'''
 SLOW = '''"""Will it ever end?"""
 
 import time
@@ -60,11 +69,14 @@ def main(run):
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """Four experiments, run together once: the folder, and what the command said."""
+    """Five experiments, run together once: the folder, and what the command said."""
     folder = tmp_path_factory.mktemp("all")
     for name, text in {"good": GOOD, "bad": BAD, "crash": CRASH, "needs": NEEDS}.items():
         (folder / "coins" / name).parent.mkdir(exist_ok=True)
         (folder / "coins" / f"{name}.py").write_text(text)
+    (folder / "coins" / "packed").mkdir()
+    (folder / "coins" / "packed" / "__main__.py").write_text(PACKED)
+    (folder / "coins" / "packed" / "held.py").write_text("ONE = 1.0\n")
     command = [
         sys.executable,
         "-m",
@@ -90,17 +102,20 @@ def test_a_crash_stops_no_other(ran):
     assert (done.returncode, done.stderr) == (1, "")
     said = lines(done.stdout)
     assert "1 of 1 claims met" in said["good"]
+    assert "1 of 1 claims met" in said["packed"]
+    assert "__main__" not in done.stdout
     assert "0 of 1 claims met" in said["bad"]
     assert "CRASHED, RuntimeError: the coin fell (see out/crash.log)" in said["crash"]
     assert "not run: " in said["needs"]
     assert "COIN_PATH is not set" in said["needs"]
-    summary = "1 without a claim that failed, 1 with claims not met, 1 crashed, 1 could not run here"
+    summary = "2 without a claim that failed, 1 with claims not met, 1 crashed, 1 could not run here"
     assert summary in done.stdout
 
 
 def test_the_logs_are_kept(ran):
     out = ran[0] / "out"
-    assert "1 of 1 claims met" in (out / "good" / "log.txt").read_text()
+    for name in ("good", "packed"):
+        assert "1 of 1 claims met" in (out / name / "log.txt").read_text()
     assert "RuntimeError: the coin fell" in (out / "crash.log").read_text()
     assert sorted(path.name for path in out.glob("*.log")) == ["crash.log", "needs.log"]
     assert "COIN_PATH is not set" in (out / "needs.log").read_text()
@@ -116,10 +131,10 @@ def test_it_ends_with_the_index(ran):
 
 def test_what_must_be_alone_runs_last(ran):
     """The others end before it starts: its line is the last one."""
-    told = [line.split()[0] for line in ran[1].stdout.splitlines()[:4]]
+    told = [line.split()[0] for line in ran[1].stdout.splitlines()[:5]]
     assert told[-1] == "good"
     assert {script.name: script.alone for script in scan(ran[0] / "coins")} == {
-        "bad": False, "crash": False, "good": True, "needs": False,
+        "bad": False, "crash": False, "good": True, "needs": False, "packed": False,
     }  # fmt: skip
 
 
@@ -131,14 +146,14 @@ def test_resume_leaves_out_what_is_done(ran, capsys, monkeypatch):
     flags = ["run", "--all", "coins", "--out", "out", "--resume"]
     assert main(flags) == 1  # a claim of `bad` is still not met
     out = capsys.readouterr().out
-    assert out.count("is there already") == 2
+    assert out.count("is there already") == 3
     assert Path("out/good/config.json").read_bytes() == before
     (Path("coins") / "bad.py").unlink()
     (Path("coins") / "good.py").write_text("def main(run):\n    raise SystemExit(7)\n")
     config = json.loads(before) | {"file sha256": digest(Path("coins/good.py"))}
     Path("out/good/config.json").write_text(json.dumps(config))
     assert main(flags) == 0
-    assert capsys.readouterr().out.count("is there already") == 1
+    assert capsys.readouterr().out.count("is there already") == 2
     for spoilt in (
         {"file sha256": json.loads(before)["file sha256"]},  # the script has been edited
         {"file sha256": None},

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments.compare.prior_shift import reweighted, shares
-from experiments.truth.two_gaussians import law, share_stddev
+from experiments.truth.simulators.two_gaussians import law, share_stddev
 
 EVEN = torch.tensor([0.5, 0.5]).double()
 

@@ -1,6 +1,7 @@
 """From a file with `main(run)` to a run folder: statuses, messages, and what survives a failure."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -171,3 +172,71 @@ def test_a_script_run_by_python_is_not_executed_twice(script, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("executed") == 1
     assert (tmp_path / "out" / "coin" / "report.html").is_file()
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """The same experiment with a helper: a folder."""
+    path = tmp_path / "coin" / "__main__.py"
+    path.parent.mkdir()
+    path.write_text(SCRIPT.replace("0.5 + run.seed", "share(run.seed)").replace(
+        "\ndef options", "\nfrom shares import share\n\nprint(\"executed\")\n\n\ndef options"
+    ))  # fmt: skip
+    (path.parent / "shares.py").write_text("def share(seed):\n    return 0.5 + seed\n")
+    return path
+
+
+def test_a_folders_script_bears_its_folders_name(packed, tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(packed.parent)
+    assert launch(packed, ["--out", str(tmp_path / "out"), "--tosses", "10"]) == 0
+    config = read(tmp_path / "out" / "coin", "config")
+    assert (config["name"], config["file"]) == ("coin", str(packed))
+    assert config["command line"].startswith("python coin --out ")
+    with pytest.raises(SystemExit):
+        launch(packed, ["--help"])
+    assert launch(packed, ["--toss", "3"]) == 2
+    out, err = capsys.readouterr()
+    assert out.count("usage: coin [-h]") == 1
+    assert err == "coin: error: unrecognized arguments: --toss 3 (see coin --help)\n"
+    assert "__main__" not in out + err
+    sys.modules.pop("shares")
+
+
+@pytest.mark.parametrize("target", ["coin", "coin/__main__.py", "-m coin"])
+def test_python_runs_a_folders_script_once(packed, tmp_path, target):
+    if target.startswith("-m"):
+        packed.write_text(packed.read_text().replace("from shares", "from coin.shares"))
+    done = subprocess.run(
+        [sys.executable, *target.split(), "--out", str(tmp_path / "out")],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("executed") == 1
+    assert (tmp_path / "out" / "coin" / "report.html").is_file()
+
+
+def python(tmp_path, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "usage"), [("way_back", "way_back"), ("overfitting", "overfitting.py")])
+def test_the_projects_modules_show_their_help_by_name(tmp_path, name, usage):
+    done = python(tmp_path, f"experiments.{name}", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: {usage} [-h]")
+    assert f"OUT/{name}/" in done.stdout
+    assert "__main__" not in done.stdout
+
+
+def test_a_packaged_module_of_the_project_runs(tmp_path):
+    done = python(tmp_path, "experiments.misspecified_story", "--smoke", "--out", "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "not judged" in done.stdout
+    assert read(tmp_path / "out" / "misspecified_story", "config")["name"] == "misspecified_story"

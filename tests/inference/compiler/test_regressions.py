@@ -134,7 +134,7 @@ def test_a_tape_lets_go_of_values_after_their_last_use():
 
 FIT = """
 import pyro, pyro.distributions as dist, torch, resource
-from experiments._row_scaling_child import logistic, linear, rows_of, held, peak
+from experiments.row_scaling.child import logistic, linear, rows_of, held, peak
 from inference import fit
 for story, kind in ((linear, "linear"), (logistic, "logistic")):
     x, y = rows_of(kind, 500)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from pyro.distributions import constraints as c
 
-from experiments._never_silently_wrong_faults import missing_jacobian
-from inference.story.bijections import wrong_jacobian
+from experiments.never_silently_wrong.faults import missing_jacobian
+from inference.jacobians import wrong_jacobian
 
 SUPPORTS = {
     "real": (c.real, (3,)),
