@@ -1,8 +1,8 @@
 """Posteriors that an earlier version saved load, and answer as they did then.
 
-The folders beside this file were written by version 0.1.0 before ``inference`` got its wings (commit bb77e7e):
-two fits, saved by ``Posterior.save``, and what they answered, by ``answers`` below, as JSON. They are not to be
-made anew: if a change breaks them, it breaks what users have saved.
+The folders beside this file were written by version 0.1.0 before ``inference`` got its wings (commit
+bb77e7e): two fits, saved by ``Posterior.save``, and what they answered, by ``answers`` below, as JSON. They
+are not to be made anew: if a change breaks them, it breaks what users have saved.
 """
 
 import json

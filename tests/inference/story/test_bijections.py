@@ -5,7 +5,7 @@ import torch
 from pyro.distributions import constraints as c
 
 from experiments.never_silently_wrong.faults import missing_jacobian
-from inference.jacobians import wrong_jacobian
+from inference.story.bijections import wrong_jacobian
 
 SUPPORTS = {
     "real": (c.real, (3,)),
