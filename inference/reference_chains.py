@@ -18,7 +18,7 @@ from inference.answers.result import Fit
 from inference.checks.certificate import Certificate
 from inference.density.log_density import LogDensity
 from inference.density.prior_starts import prior_starts
-from inference.hmc.long_chains import Long, run_chains
+from inference.hmc.long_chains import LongChains, run_chains
 from inference.hmc.short_chains import NAME
 from inference.posterior.posterior import Posterior
 from inference.runtime.arguments import check_counts
@@ -122,7 +122,7 @@ def _elements(density: LogDensity, z: Tensor) -> dict[str, Tensor]:
     return {name: value.reshape(len(z), -1).double() for name, value in density.constrain(z).items()}
 
 
-def _certificate(found: Long, density: LogDensity, seconds: float) -> Certificate:
+def _certificate(found: LongChains, density: LogDensity, seconds: float) -> Certificate:
     flaws = [density.flaw] if density.flaw else []
     return Certificate(
         trusted=found.converged and not flaws,

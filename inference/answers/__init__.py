@@ -2,7 +2,7 @@
 
 Read ``result`` first (what is known after a fit), then ``verbs`` (which way a question goes), ``questions``
 and ``predictive`` (answers from the draws of what rows share). Where all unknowns belong to rows, answers
-come row by row: ``repeated_rows`` (a story on any rows), ``row_programs`` (trained programs),
+come row by row: ``row_story`` (a story on any rows), ``row_programs`` (trained programs),
 ``row_proposal`` (weighted draws of rows' latent sites), ``row_draws`` and ``row_questions``.
 
 May import: ``runtime`` to ``checks``.

@@ -17,7 +17,7 @@ from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
 from inference.answers.result import Fit, Particles, run_forward
-from inference.compiler.vmapped import Batched
+from inference.compiler.vmapped import Vmapped
 from inference.density.enumeration import row_log_prob, table
 from inference.story.handlers import Known
 from inference.story.inspection import inspect_rows
@@ -110,7 +110,7 @@ class Question:
                 for n in trace.nodes.values()
                 if "unscaled_log_prob" in n
             ]
-            return Batched(lambda p: function(self.run(p)), max(sizes, default=1))(chosen)
+            return Vmapped(lambda p: function(self.run(p)), max(sizes, default=1))(chosen)
 
     def log_rows(self, plates: list[Plate]) -> Tensor:
         """Log density of the counted sites, per draw and per row: (draws, *plate sizes), in nats."""

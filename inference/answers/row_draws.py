@@ -9,9 +9,9 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from inference.answers.repeated_rows import Tiles
 from inference.answers.row_programs import PER_DRAW, Local, training_proposal
 from inference.answers.row_proposal import RowProposal
+from inference.answers.row_story import RowStory
 from inference.checks.psis import MINIMUM_DRAWS, pareto_smooth_rows
 from inference.story.handlers import Known
 from inference.story.observations import Observation
@@ -20,8 +20,8 @@ from inference.story.structure import Structure
 
 def blocks(proposal: RowProposal, draws: int) -> Iterator[Tensor]:
     """All rows, in blocks of which all draws fit into one run."""
-    tiles = proposal.tiles
-    yield from torch.arange(tiles.rows).split(max(1, tiles.chunk // draws))
+    row_story = proposal.row_story
+    yield from torch.arange(row_story.rows).split(max(1, row_story.chunk // draws))
 
 
 def choose(proposal: RowProposal, count: int, draws: int) -> dict[str, Tensor]:
@@ -36,7 +36,7 @@ def choose(proposal: RowProposal, count: int, draws: int) -> dict[str, Tensor]:
         index = torch.multinomial(log_w.softmax(-1), count, replacement=True).T
         every = torch.arange(len(block), device=index.device)
         for name in proposal.proposed:
-            axis = proposal.tiles.axis(name) or 0
+            axis = proposal.row_story.axis(name) or 0
             pool = torch.cat([v.movedim(axis + 1, 1) for v in found.values[name]])
             parts[name].append(pool[index, every])
         for name in proposal.assumed:
@@ -56,31 +56,31 @@ def training_draws(
     restarts = []
     for restart in range(len(local.restarts)):
         proposal = training_proposal(local, structure, dict(observations), restart)
-        with proposal.tiles.structure.call.room(seed + restart), torch.no_grad():
+        with proposal.row_story.structure.call.room(seed + restart), torch.no_grad():
             if local.resampled or proposal.assumed or proposal.filled:
                 draws = PER_DRAW * local.kept if local.resampled else proposal.draws
                 chosen = choose(proposal, local.kept, draws)
             else:
                 chosen = proposal.propose(local.kept)
-            restarts.append(forward(proposal.tiles, chosen, names, local.kept))
+            restarts.append(forward(proposal.row_story, chosen, names, local.kept))
     return {n: torch.stack([one[n] for one in restarts]) for n in names}
 
 
 def forward(
-    tiles: Tiles, chosen: Mapping[str, Tensor], sites: Sequence[str], count: int
+    row_story: RowStory, chosen: Mapping[str, Tensor], sites: Sequence[str], count: int
 ) -> dict[str, Tensor]:
     """Run the story ``count`` times on all rows, some sites chosen: site -> (count, *site shape)."""
     columns: dict[str, list[Tensor]] = {n: [] for n in sites}
     flat = {n: v.flatten(0, 1) for n, v in chosen.items()}
-    for place in tiles.chunks(torch.arange(count * tiles.rows)):
-        index = place % tiles.rows
-        known = tiles.values(index)
+    for place in row_story.chunks(torch.arange(count * row_story.rows)):
+        index = place % row_story.rows
+        known = row_story.values(index)
         for name, value in flat.items():
-            picked = value[place.to(value.device)].movedim(0, tiles.axis(name) or 0)
-            known[name] = picked.reshape(tiles.shape(name, len(place)))
-        seen = {n: m for n, m in tiles.seen(index).items() if n not in flat}
+            picked = value[place.to(value.device)].movedim(0, row_story.axis(name) or 0)
+            known[name] = picked.reshape(row_story.shape(name, len(place)))
+        seen = {n: m for n, m in row_story.seen(index).items() if n not in flat}
         with Known(known, seen, resample=True):
-            run: Any = poutine.trace(tiles.call(index)).get_trace()
+            run: Any = poutine.trace(row_story.call(index)).get_trace()
         for name in sites:
             columns[name].append(run.nodes[name]["value"].detach())
-    return {n: tiles.spread(n, tiles.joined(n, parts), count).cpu() for n, parts in columns.items()}
+    return {n: row_story.spread(n, row_story.joined(n, parts), count).cpu() for n, parts in columns.items()}

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from inference.answers.repeated_rows import tiles_of
 from inference.answers.row_proposal import RowProposal
+from inference.answers.row_story import row_story_of
 from inference.story.observations import Observation
 from inference.story.plan import Plan, plan
 from inference.story.programs import Baked
@@ -103,8 +103,8 @@ def training_proposal(
         ValueError: if the story cannot be run on a selection of its rows.
     """
     programs = local.restarts[restart]
-    tiles = tiles_of(with_story(structure, programs.story), observations)
-    if tiles is None:
+    row_story = row_story_of(with_story(structure, programs.story), observations)
+    if row_story is None:
         raise ValueError(
             "story: expected rows that can be selected, in one plate that follows the arguments."
         )
@@ -114,14 +114,14 @@ def training_proposal(
     ) if local.proposed else ()  # fmt: skip
     summed = tuple(n for n in chosen.summed if n not in assumed)
     return RowProposal(
-        tiles,
+        row_story,
         programs.guide,
         local.proposed,
         assumed,
         summed,
         chosen.dropped,
         local.read,
-        (tiles.plate,),
+        (row_story.plate,),
         local.masked,
     )
 

@@ -26,7 +26,7 @@ from pyro import poutine
 from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
-from inference.answers.repeated_rows import Tiles
+from inference.answers.row_story import RowStory
 from inference.density.enumeration import row_log_prob
 from inference.story.handlers import Known
 from inference.story.plan import enumerating
@@ -71,7 +71,7 @@ class RowProposal:
     """Which sites of some rows are drawn, assumed and summed out, and by what.
 
     Attributes:
-        tiles: the story on the rows, with what was seen.
+        row_story: the story on the rows, with what was seen.
         guide: a program with its parameters; ``None`` proposes from the story itself.
         proposed: continuous local sites that are drawn.
         assumed: discrete local sites that are conditioned on value by value.
@@ -82,7 +82,7 @@ class RowProposal:
         masked: sites of which the guide knows that elements may be missing, and which (``seen=``).
     """
 
-    tiles: Tiles
+    row_story: RowStory
     guide: Baked | None
     proposed: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
@@ -106,8 +106,10 @@ class RowProposal:
         """Sites with missing elements that the guide reads."""
         if self.guide is None or not self.proposed:
             return ()
-        half = {n for n, e in self.tiles.observations.items() if e.seen is not None and n not in self.masked}
-        missing = {n for n in self.read if n not in self.tiles.observations}
+        half = {
+            n for n, e in self.row_story.observations.items() if e.seen is not None and n not in self.masked
+        }
+        missing = {n for n in self.read if n not in self.row_story.observations}
         return tuple(n for n in self.read if n in half | missing and n not in {*self.assumed, *self.summed})
 
     def combinations(self) -> list[Assumed]:
@@ -116,7 +118,7 @@ class RowProposal:
         Raises:
             ValueError: if there are more than 1,000.
         """
-        sites = self.tiles.structure.sites
+        sites = self.row_story.structure.sites
         supports = [sites[n].fn.enumerate_support(expand=False).reshape(-1) for n in self.assumed]
         count = math.prod(len(s) for s in supports)
         if count > _COMBINATIONS:
@@ -128,7 +130,7 @@ class RowProposal:
 
     def weigh(self, rows: Tensor, draws: int) -> WeighedRows:
         """Draw and weigh ``draws`` values of every given row; call inside the story's room."""
-        tiles, index = self.tiles, rows.repeat(draws)
+        row_story, index = self.row_story, rows.repeat(draws)
         log_w, combinations = [], self.combinations()
         values: dict[str, list[Tensor]] = {n: [] for n in self.proposed}
         for assumed in combinations:
@@ -136,23 +138,23 @@ class RowProposal:
             part, drawn = self._mixed(rows, draws, assumed) if mixed else self._plain(index, assumed)
             log_w.append(part.unflatten(0, (draws, len(rows))))
             for name in self.proposed:
-                values[name].append(tiles.spread(name, drawn[name], draws))
+                values[name].append(row_story.spread(name, drawn[name], draws))
         return WeighedRows(torch.stack(log_w), values, combinations)
 
     def propose(self, draws: int) -> dict[str, Tensor]:
         """Draw the proposed sites of all rows, without weights: site -> (draws, rows, ...)."""
-        tiles = self.tiles
+        row_story = self.row_story
 
         def draw(part: Tensor) -> Runs:
-            return part, self._propose(part, {}, tiles.values(part))[0]
+            return part, self._propose(part, {}, row_story.values(part))[0]
 
-        _, drawn = self._over(torch.arange(tiles.rows).repeat(draws), draw)
-        spread = {n: tiles.spread(n, v, draws) for n, v in drawn.items()}
-        return {n: v.movedim((tiles.axis(n) or 0) + 1, 1) for n, v in spread.items()}
+        _, drawn = self._over(torch.arange(row_story.rows).repeat(draws), draw)
+        spread = {n: row_story.spread(n, v, draws) for n, v in drawn.items()}
+        return {n: v.movedim((row_story.axis(n) or 0) + 1, 1) for n, v in spread.items()}
 
     def _plain(self, index: Tensor, assumed: Assumed) -> Runs:
         def one(part: Tensor) -> Runs:
-            values = self.tiles.values(part)
+            values = self.row_story.values(part)
             drawn, run = self._propose(part, assumed, values)
             log_p = self.log_joint(part, assumed, drawn)
             return log_p if run is None else log_p - self._log_q(run, len(part)), drawn
@@ -161,15 +163,15 @@ class RowProposal:
 
     def _over(self, index: Tensor, one: Callable[[Tensor], Runs]) -> Runs:
         """Run a function of a selection chunk by chunk."""
-        results = [one(part) for part in self.tiles.chunks(index)]
+        results = [one(part) for part in self.row_story.chunks(index)]
         names = results[0][1]
-        values = {n: self.tiles.joined(n, [v[n] for _, v in results]) for n in names}
+        values = {n: self.row_story.joined(n, [v[n] for _, v in results]) for n in names}
         return torch.cat([log for log, _ in results]), values
 
     def log_joint(self, index: Tensor, assumed: Assumed, values: Mapping[str, Tensor]) -> Tensor:
         """Log density of what was seen (and of the drawn sites, if a guide drew them), row by row."""
         proposed = set() if self.guide is None else set(self.proposed)
-        counted = {*self.tiles.observations, *self.assumed, *self.summed, *proposed}
+        counted = {*self.row_story.observations, *self.assumed, *self.summed, *proposed}
         run, impossible = self.run_story(index, assumed, values)
         log_p = row_log_prob(run, counted, self.sized(len(index)))
         ruled_out = impossible.reshape(-1, *[1] * (log_p.dim() - 1))
@@ -182,29 +184,29 @@ class RowProposal:
             The trace, and the rows that contradict what is assumed.
         """
         known, seen, impossible = self._conditioned(index, assumed)
-        stand_in = {n: self.tiles.structure.sites[n].value for n in self.dropped}
+        stand_in = {n: self.row_story.structure.sites[n].value for n in self.dropped}
         with (
-            EnumMessenger(-1 - self.tiles.structure.nesting),
-            Known({**known, **values}, seen, self.summed, self.tiles.take(stand_in, index)),
+            EnumMessenger(-1 - self.row_story.structure.nesting),
+            Known({**known, **values}, seen, self.summed, self.row_story.take(stand_in, index)),
             enumerating(self.summed),
         ):
-            return poutine.trace(self.tiles.call(index)).get_trace(), impossible
+            return poutine.trace(self.row_story.call(index)).get_trace(), impossible
 
     def sized(self, rows: int) -> list[Plate]:
         """The plates of an answer for another number of rows."""
-        name = self.tiles.plate.name
+        name = self.row_story.plate.name
         return [replace(p, size=rows) if p.name == name else p for p in self.plates]
 
     def _conditioned(self, index: Tensor, assumed: Assumed) -> tuple[dict[str, Tensor], Any, Tensor]:
         """Values and masks of selected rows with some sites assumed, and the rows where that cannot be."""
-        values, seen = self.tiles.values(index), self.tiles.seen(index)
-        impossible = torch.zeros(len(index), dtype=torch.bool, device=self.tiles.structure.call.device)
+        values, seen = self.row_story.values(index), self.row_story.seen(index)
+        impossible = torch.zeros(len(index), dtype=torch.bool, device=self.row_story.structure.call.device)
         for name, value in assumed.items():
             if name in seen:
-                wrong = seen.pop(name) & (values[name] != self.tiles.place(name, value))
+                wrong = seen.pop(name) & (values[name] != self.row_story.place(name, value))
                 impossible |= wrong.reshape(len(index), -1).any(-1)
-            shape = self.tiles.shape(name, len(index))
-            values[name] = self.tiles.place(name, value).expand(shape)
+            shape = self.row_story.shape(name, len(index))
+            values[name] = self.row_story.place(name, value).expand(shape)
         return values, seen, impossible
 
     def _propose(
@@ -219,7 +221,7 @@ class RowProposal:
         if self.guide is None:
             known, seen, _ = self._conditioned(index, assumed)
             with Known(known, seen, resample=True):
-                run: Any = poutine.trace(self.tiles.call(index)).get_trace()
+                run: Any = poutine.trace(self.row_story.call(index)).get_trace()
             return {n: run.nodes[n]["value"] for n in self.proposed}, None
         run = self.run_guide(index, assumed, data)
         return {n: run.nodes[n]["value"] for n in self.proposed}, run
@@ -235,8 +237,8 @@ class RowProposal:
         guide: Any = self.guide
         known, seen, _ = self._conditioned(index, assumed)
         offered = {**known, **data, **{n: known[n] for n in assumed if n in self.read}}
-        offered = {n: v for n, v in offered.items() if n in self.read or n in self.tiles.observations}
-        call = self.tiles.call(index)
+        offered = {n: v for n, v in offered.items() if n in self.read or n in self.row_story.observations}
+        call = self.row_story.call(index)
         kwargs = with_data(guide, call.kwargs, offered, seen)
         with Known({**known, **(drawn or {})}):
             return poutine.trace(guide).get_trace(*call.args, **kwargs)
@@ -246,7 +248,7 @@ class RowProposal:
 
     def _mixed(self, rows: Tensor, draws: int, assumed: Assumed) -> Runs:
         """Draws from the mixture of the guides for ``draws`` fillings of every row."""
-        tiles, index, count = self.tiles, rows.repeat(draws), len(rows)
+        row_story, index, count = self.row_story, rows.repeat(draws), len(rows)
 
         def draw(part: Tensor) -> Runs:
             data = self._fill(part, assumed)
@@ -261,8 +263,8 @@ class RowProposal:
 
         def density(part: Tensor) -> Runs:
             filling, drawn_at = pairs[part].T
-            data = tiles.take(fillings, filling * count + drawn_at % count)
-            run = self.run_guide(index[drawn_at], assumed, data, tiles.take(drawn, drawn_at))
+            data = row_story.take(fillings, filling * count + drawn_at % count)
+            run = self.run_guide(index[drawn_at], assumed, data, row_story.take(drawn, drawn_at))
             return self._log_q(run, len(part)), {}
 
         each = self._over(torch.arange(len(pairs)), density)[0].unflatten(0, (draws, len(index)))
@@ -270,17 +272,19 @@ class RowProposal:
 
     def _fill(self, index: Tensor, assumed: Assumed) -> dict[str, Tensor]:
         """Draw missing elements and latent sites in turns, beginning with the stand-ins."""
-        tiles = self.tiles
-        first = {n: tiles.structure.sites[n].value for n in self.filled if n not in tiles.observations}
+        row_story = self.row_story
+        first = {
+            n: row_story.structure.sites[n].value for n in self.filled if n not in row_story.observations
+        }
         data = {
-            **tiles.take(first, index),
-            **{n: v for n, v in tiles.values(index).items() if n in self.filled},
+            **row_story.take(first, index),
+            **{n: v for n, v in row_story.values(index).items() if n in self.filled},
         }
         known, seen, _ = self._conditioned(index, assumed)
         for _ in range(_SWEEPS):
             drawn, _ = self._propose(index, assumed, data)
             with Known({**known, **drawn}, seen, resample=True):
-                run: Any = poutine.trace(tiles.call(index)).get_trace()
+                run: Any = poutine.trace(row_story.call(index)).get_trace()
             data = {n: run.nodes[n]["value"] for n in self.filled}
         return data
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from inference.answers.questions import about, require_sites
-from inference.answers.repeated_rows import Tiles, tiles_of
 from inference.answers.result import Fit
 from inference.answers.row_draws import blocks, choose, forward
 from inference.answers.row_programs import assumable, conditioned
 from inference.answers.row_proposal import RowProposal
+from inference.answers.row_story import RowStory, row_story_of
 from inference.story.observations import as_observations, require_maskable
 from inference.story.plan import reaches_outside
 from inference.story.structure import Structure
@@ -55,16 +55,16 @@ def pose(
         structure, checked = fit.structure, dict(fit.observations)
     else:
         structure, checked = about(fit, observations, args, argument)
-    tiles = tiles_of(structure, checked)
-    return None if tiles is None else _roles(fit, tiles, assume, assume_all)
+    row_story = row_story_of(structure, checked)
+    return None if row_story is None else _roles(fit, row_story, assume, assume_all)
 
 
-def _roles(fit: Fit, tiles: Tiles, assume: Collection[str], assume_all: bool) -> RowProposal | None:
+def _roles(fit: Fit, row_story: RowStory, assume: Collection[str], assume_all: bool) -> RowProposal | None:
     """Decide what becomes of every site, or ``None`` where that is not done row by row."""
-    local, structure = fit.local, tiles.structure
+    local, structure = fit.local, row_story.structure
     if local is None:
         return None
-    sites, observations = structure.sample_sites, tiles.observations
+    sites, observations = structure.sample_sites, row_story.observations
     relevant = structure.ancestors([*observations, *assume])
     hidden = [n for n in sites if n in relevant and n not in observations and not sites[n].discrete]
     guided = local.guide is not None and bool(hidden) and set(hidden) <= set(local.proposed)
@@ -89,9 +89,9 @@ def _roles(fit: Fit, tiles: Tiles, assume: Collection[str], assume_all: bool) ->
         return None
     dropped = tuple(n for n in sites if n not in relevant and n not in observations)
     shared = [] if assume_all else structure.shared_plates([*observations, *discrete, *hidden])
-    plates = shared or [tiles.plate]
+    plates = shared or [row_story.plate]
     return RowProposal(
-        tiles, local.guide if guided else None, tuple(hidden), tuple(told),
+        row_story, local.guide if guided else None, tuple(hidden), tuple(told),
         tuple(n for n in discrete if n not in told), dropped, local.read, tuple(plates),
         local.masked,
     )  # fmt: skip
@@ -100,7 +100,7 @@ def _roles(fit: Fit, tiles: Tiles, assume: Collection[str], assume_all: bool) ->
 def log_prob(proposal: RowProposal, seed: int) -> tuple[Tensor, Tensor]:
     """Log density of what is given, per row of the shared plates, and its standard error, in nats."""
     parts = []
-    with proposal.tiles.structure.call.room(seed), torch.no_grad():
+    with proposal.row_story.structure.call.room(seed), torch.no_grad():
         for block in blocks(proposal, proposal.draws):
             parts.append(proposal.weigh(block, proposal.draws).log_mean())
     value, error = (torch.cat([part[i] for part in parts]).cpu() for i in (0, 1))
@@ -118,16 +118,16 @@ def log_density(joint: RowProposal, below: RowProposal | None, seed: int) -> tup
 
 def probabilities(proposal: RowProposal, site: str, seed: int) -> Tensor:
     """Probabilities of an assumed site given what was seen: (rows, categories)."""
-    support = proposal.tiles.structure.sites[site].fn.enumerate_support(expand=False).reshape(-1)
+    support = proposal.row_story.structure.sites[site].fn.enumerate_support(expand=False).reshape(-1)
     tables = []
-    with proposal.tiles.structure.call.room(seed), torch.no_grad():
+    with proposal.row_story.structure.call.room(seed), torch.no_grad():
         for block in blocks(proposal, proposal.draws):
             found = proposal.weigh(block, proposal.draws)
             each = found.log_w.logsumexp(1)  # as many draws for every value
             held = torch.stack([combination[site] for combination in found.combinations])
             columns = [each[(held == value).to(each.device)].logsumexp(0) for value in support]
             tables.append(torch.stack(columns, -1).softmax(-1))
-    shape = [*proposal.tiles.structure.sites[site].shape, len(support)]
+    shape = [*proposal.row_story.structure.sites[site].shape, len(support)]
     return torch.cat(tables).reshape(shape).cpu()
 
 
@@ -137,17 +137,17 @@ def sample(fit: Fit, proposal: RowProposal, sites: Sequence[str], count: int, se
     Latent sites are chosen, for every row by itself, among weighted draws; what depends on them is then
     drawn from the story, all samples in one run. Of the fitted rows, sites that were data are drawn anew.
     """
-    tiles = proposal.tiles
-    again = tiles.structure is fit.structure
-    known = {n: e for n, e in tiles.observations.items() if not (again and n in sites)}
-    with tiles.structure.call.room(seed), torch.no_grad():
+    row_story = proposal.row_story
+    again = row_story.structure is fit.structure
+    known = {n: e for n, e in row_story.observations.items() if not (again and n in sites)}
+    with row_story.structure.call.room(seed), torch.no_grad():
         chosen: dict[str, Tensor] = {}
         if fit.local is not None and fit.local.refusal:
-            _require_nothing_hidden(fit, known, tiles.structure)
-        elif tiles.observations and (proposal.proposed or proposal.assumed):
+            _require_nothing_hidden(fit, known, row_story.structure)
+        elif row_story.observations and (proposal.proposed or proposal.assumed):
             draws = proposal.draws if proposal.filled else max(proposal.draws, min(4 * count, _MOST))
             chosen = choose(proposal, count, draws)
-        return forward(replace(tiles, observations=known), chosen, sites, count)
+        return forward(replace(row_story, observations=known), chosen, sites, count)
 
 
 def _require_nothing_hidden(fit: Fit, known: Collection[str], structure: Structure) -> None:

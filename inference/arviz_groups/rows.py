@@ -65,15 +65,15 @@ def _per_draw(fit: Fit, local: Local, one: PerRow) -> np.ndarray:
     chains = []
     for restart in range(len(local.restarts)) if drawn else [local.best]:
         proposal = training_proposal(local, fit.structure, dict(fit.observations), restart)
-        tiles = proposal.tiles
-        axes = {n: tiles.axis(n) or 0 for n in local.proposed}
+        row_story = proposal.row_story
+        axes = {n: row_story.axis(n) or 0 for n in local.proposed}
         flat = {n: fit.values[n][restart].movedim(axis + 1, 1).flatten(0, 1) for n, axis in axes.items()}
         parts = []
-        with tiles.structure.call.room(0), torch.no_grad():
-            for place in tiles.chunks(torch.arange(count * tiles.rows)):
-                values = {n: tiles.place(n, v[place].movedim(0, axes[n])) for n, v in flat.items()}
-                parts.append(one(proposal, place % tiles.rows, values).cpu())
-        chains.append(torch.cat(parts).unflatten(0, (count, tiles.rows)))
+        with row_story.structure.call.room(0), torch.no_grad():
+            for place in row_story.chunks(torch.arange(count * row_story.rows)):
+                values = {n: row_story.place(n, v[place].movedim(0, axes[n])) for n, v in flat.items()}
+                parts.append(one(proposal, place % row_story.rows, values).cpu())
+        chains.append(torch.cat(parts).unflatten(0, (count, row_story.rows)))
     return torch.stack(chains).numpy()
 
 
@@ -136,11 +136,11 @@ def _predictive(fit: Fit, local: Local, count: int) -> Group:
         drawn = row_questions.sample(fit, proposal, names, count, fit.seed)
         return {n: v[None].numpy() for n, v in drawn.items()}
     count = min(count, local.kept)
-    keep, tiles = torch.linspace(0, local.kept - 1, count).round().long(), proposal.tiles
+    keep, row_story = torch.linspace(0, local.kept - 1, count).round().long(), proposal.row_story
     latent = {n: fit.values[n][local.best][keep] for n in local.proposed}
-    chosen = {n: tiles.place(n, v.movedim((tiles.axis(n) or 0) + 1, 1)) for n, v in latent.items()}
-    with tiles.structure.call.room(fit.seed), torch.no_grad():
-        drawn = forward(replace(tiles, observations={}), chosen, names, count)
+    chosen = {n: row_story.place(n, v.movedim((row_story.axis(n) or 0) + 1, 1)) for n, v in latent.items()}
+    with row_story.structure.call.room(fit.seed), torch.no_grad():
+        drawn = forward(replace(row_story, observations={}), chosen, names, count)
     return {n: v[None].numpy() for n, v in drawn.items()}
 
 
@@ -149,9 +149,9 @@ def _prior(fit: Fit, local: Local, count: int) -> dict[str, Group]:
     proposal = row_questions.pose(fit, None, None)
     if proposal is None:
         return {}
-    tiles, names = replace(proposal.tiles, observations={}), [*local.proposed, *fit.observed]
-    with tiles.structure.call.room(fit.seed), torch.no_grad():
-        drawn = forward(tiles, {}, names, count)
+    row_story, names = replace(proposal.row_story, observations={}), [*local.proposed, *fit.observed]
+    with row_story.structure.call.room(fit.seed), torch.no_grad():
+        drawn = forward(row_story, {}, names, count)
     prior = {n: v[None].numpy() for n, v in drawn.items()}
     return {
         "prior": {n: prior[n] for n in local.proposed},

@@ -38,7 +38,7 @@ class CompiledPart:
     recorded: bool = True
 
 
-class Points:
+class BatchedFunction:
     """A recorded function of (point, inputs), for many points at once.
 
     Args:
@@ -48,7 +48,7 @@ class Points:
         >>> import torch
         >>> from inference.compiler.recording import record
         >>> tape = record(lambda z, a: (a * z**2).sum(), torch.ones(2), torch.ones(2)).tape
-        >>> value, grad = Points(tape).bind([torch.tensor([1.0, 3.0])]).gradient(torch.ones(5, 2))
+        >>> value, grad = BatchedFunction(tape).bind([torch.tensor([1.0, 3.0])]).gradient(torch.ones(5, 2))
         >>> value.shape, grad[0]
         (torch.Size([5]), tensor([2., 6.]))
     """
@@ -59,14 +59,14 @@ class Points:
         self._parts: dict[tuple[str, bool], CompiledPart] = {}
         self._lock = threading.RLock()
 
-    def bind(self, inputs: Sequence[Tensor], *, sets: bool = False) -> Bound:
+    def bind(self, inputs: Sequence[Tensor], *, sets: bool = False) -> BoundFunction:
         """The function of points alone.
 
         Args:
             inputs: of one data set, or of several, stacked along a leading axis.
             sets: whether they are stacked; points then have a leading axis of data sets too.
         """
-        return Bound(self, list(inputs), sets)
+        return BoundFunction(self, list(inputs), sets)
 
     def part(self, kind: str, sets: bool, inputs: Sequence[Tensor]) -> CompiledPart:
         """The function of a kind ("value", "gradient"); recorded when first asked for."""
@@ -114,7 +114,7 @@ class Points:
         return gradient if kind == "gradient" else whole
 
 
-class Bound:
+class BoundFunction:
     """A function of points, for given inputs.
 
     Attributes:
@@ -122,7 +122,7 @@ class Bound:
         inputs: the data, arguments and masks of one data set, or of several, stacked.
     """
 
-    def __init__(self, points: Points, inputs: list[Tensor], sets: bool) -> None:
+    def __init__(self, points: BatchedFunction, inputs: list[Tensor], sets: bool) -> None:
         self.points, self.inputs, self.sets = points, inputs, sets
         self._ready: dict[str, tuple[CompiledPart, Sequence[Tensor]]] = {}
 
@@ -158,9 +158,9 @@ def _part(tape: Tape, outputs: tuple[int, ...], example: Sequence[Tensor]) -> Co
     return CompiledPart(before.run, compiled_for(rest, [z, *before.run(*inputs)]))
 
 
-def simplified(tape: Tape, outputs: tuple[int, ...] | None = None) -> Points:
+def simplified(tape: Tape, outputs: tuple[int, ...] | None = None) -> BatchedFunction:
     """The function that a recorded run computes, for many points."""
-    return Points(simplify(tape, outputs, gradients=True))
+    return BatchedFunction(simplify(tape, outputs, gradients=True))
 
 
 def leaves(tree: Any) -> list[Tensor]:

@@ -40,7 +40,7 @@ _POINTWISE = {
 }  # fmt: skip
 
 
-class Batched:
+class Vmapped:
     """A function of one draw, made to take a leading axis of draws on every input.
 
     ``torch.vmap`` runs the Pyro program once for a whole chunk of draws; where there is much to compute,
@@ -53,7 +53,7 @@ class Batched:
 
     Example:
         >>> import torch
-        >>> Batched(lambda d: d["a"] * 2)({"a": torch.arange(3.0)})
+        >>> Vmapped(lambda d: d["a"] * 2)({"a": torch.arange(3.0)})
         tensor([0., 2., 4.])
     """
 

@@ -15,9 +15,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from inference.compiler.batched_function import Bound, Points, leaves
+from inference.compiler.batched_function import BatchedFunction, BoundFunction, leaves
 from inference.compiler.recording import RandomStoryError
-from inference.compiler.vmapped import Batched
+from inference.compiler.vmapped import Vmapped
 from inference.density.evaluation import Evaluation, apart
 from inference.density.traced import (
     Evaluated,
@@ -72,7 +72,7 @@ class LogDensity(Evaluation):
         self.note, self.flaw = "", ""
         self.run_cost = 1
         self.traced_story: Traced | None = None
-        self._constraining: tuple[Traced, Bound] | None = None
+        self._constraining: tuple[Traced, BoundFunction] | None = None
         planned = time.perf_counter()
         recalled = self._recall()
         if not recalled:
@@ -96,7 +96,7 @@ class LogDensity(Evaluation):
         return self.run_cost if self.traced_story is None else self.traced_story.cost
 
     @property
-    def points(self) -> Points:
+    def points(self) -> BatchedFunction:
         """The traced log density, for any data of these shapes."""
         return cast(Traced, self.traced_story).log_prob
 
@@ -282,4 +282,4 @@ class LogDensity(Evaluation):
             return {n: torch.cat([p[i] for p in parts]) for i, n in enumerate(traced.names)}
         inputs = self.inputs()
         with isolated(0):
-            return Batched(lambda point: self._site_values(*self._run(point, inputs)), self.run_cost)(z)
+            return Vmapped(lambda point: self._site_values(*self._run(point, inputs)), self.run_cost)(z)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.compiler.batched_function import Bound, Points, leaves
+from inference.compiler.batched_function import BatchedFunction, BoundFunction, leaves
 from inference.density.evaluation import apart
 from inference.density.log_density import LogDensity
 from inference.density.prior_starts import where_finite
@@ -54,7 +54,7 @@ class Stacked:
         self.count, self.size, self.names, self.cost = len(sets), first.size, first.names, first.cost
         self.gradient_calls = 0
         self._single: dict[int, LogDensity] = {0: first}
-        self._bounds: dict[Any, Bound] = {}
+        self._bounds: dict[Any, BoundFunction] = {}
         self._inputs = _stacked_inputs(first, self._sets)
         if self._inputs is None and first.folded is not None:  # rows that fold into other numbers of groups
             self._first = LogDensity(first.structure, first.observations, folding=False)
@@ -139,7 +139,7 @@ class Stacked:
         return {name: torch.cat([part[i] for part in parts]) for i, name in enumerate(names)}
 
     @cached_property
-    def _site_points(self) -> tuple[tuple[str, ...], Points, list[Tensor]] | None:
+    def _site_points(self) -> tuple[tuple[str, ...], BatchedFunction, list[Tensor]] | None:
         """What maps points to sites for all data sets: names, function and stacked inputs."""
         first = self._first
         first.constrain(torch.zeros(1, self.size, dtype=torch.float64))
@@ -173,7 +173,7 @@ class Stacked:
             except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
                 yield self._one_by_one(part, kind, points)
 
-    def _call(self, bound: Bound, kind: str, z: Tensor) -> tuple[Tensor, Tensor]:
+    def _call(self, bound: BoundFunction, kind: str, z: Tensor) -> tuple[Tensor, Tensor]:
         if kind == "value":
             return bound.value(z)[0], z[..., :0]
         value, grad = bound.gradient(z)
@@ -185,14 +185,14 @@ class Stacked:
         for index, points in zip(which, z, strict=True):
             bound = self._bound(index[None])
 
-            def alone(part: Tensor, bound: Bound = bound) -> tuple[Tensor, Tensor]:
+            def alone(part: Tensor, bound: BoundFunction = bound) -> tuple[Tensor, Tensor]:
                 value, grad = self._call(bound, kind, part[None])
                 return value[0], grad[0]
 
             found.append(apart(alone, points))
         return torch.stack([v for v, _ in found]), torch.stack([g[:, : z.shape[-1]] for _, g in found])
 
-    def _bound(self, which: Tensor) -> Bound:
+    def _bound(self, which: Tensor) -> BoundFunction:
         """The densities of some data sets; kept for the next call with the same."""
         key = bytes(which.numpy().tobytes())
         bound = self._bounds.get(key)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
-from inference.compiler.batched_function import Points, leaves, simplified
+from inference.compiler.batched_function import BatchedFunction, leaves, simplified
 from inference.compiler.recording import record
 from inference.compiler.tape import Tape
 from inference.runtime.isolation import isolated
@@ -48,8 +48,8 @@ class Traced:
         fixed: positions of the inputs of which numbers are in the tapes.
     """
 
-    log_prob: Points
-    sites: Points | None
+    log_prob: BatchedFunction
+    sites: BatchedFunction | None
     names: tuple[str, ...]
     cost: int
     largest: int

@@ -45,7 +45,7 @@ _RANGE = (1e-8, 100.0)  # of the steps
 
 
 @dataclass(frozen=True)
-class Long:
+class LongChains:
     """What long chains brought.
 
     Attributes:
@@ -92,7 +92,7 @@ def run_chains(
     measure: Measure,
     report: Report | None = None,
     given: Tensor | None = None,
-) -> Long:
+) -> LongChains:
     """Sample until every quantity of every kind has converged, or the budget ends.
 
     Args:
@@ -117,7 +117,7 @@ def run_chains(
             break
     reasons = look.reasons if settled or not look.reasons else (*look.reasons, UNSETTLED)
     z, log_p = record.thinned(draws)
-    return Long(
+    return LongChains(
         z, log_p, look.rhat, look.bulk, look.tail, record.divergence_share, sampler.gradient_calls,
         record.kept, not reasons, reasons,
     )  # fmt: skip

@@ -135,11 +135,11 @@ def log_joint(fit: Fit) -> list[float]:
         return []
     proposal = training_proposal(local, fit.structure, dict(fit.observations), local.best)
     proposal = replace(proposal, assumed=(), summed=(*proposal.assumed, *proposal.summed))
-    tiles, index = proposal.tiles, torch.arange(min(_COMPARED, proposal.tiles.rows))
+    row_story, index = proposal.row_story, torch.arange(min(_COMPARED, proposal.row_story.rows))
     counted = {*fit.observations, *proposal.summed, *proposal.proposed}
-    with tiles.structure.call.room(0), torch.no_grad():
-        drawn = {n: tiles.place(n, fit.values[n][local.best, 0]) for n in proposal.proposed}
-        run, _ = proposal.run_story(index, {}, tiles.take(drawn, index))
+    with row_story.structure.call.room(0), torch.no_grad():
+        drawn = {n: row_story.place(n, fit.values[n][local.best, 0]) for n in proposal.proposed}
+        run, _ = proposal.run_story(index, {}, row_story.take(drawn, index))
         return row_log_prob(run, counted, proposal.sized(len(index))).tolist()
 
 

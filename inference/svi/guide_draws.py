@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from inference.checks.importance import ERRORS, Replicate, weigh
-from inference.compiler.vmapped import Batched
+from inference.compiler.vmapped import Vmapped
 from inference.density.log_density import LogDensity
 from inference.density.problems import Replicates
 from inference.guides.full_rank import LARGEST
@@ -35,7 +35,7 @@ _ELBO = 1000  # draws that the reported ELBO averages over
 _CHUNK = 512
 
 
-class Drawn:
+class GuideDraws:
     """Draws of a guide program, mapped to the density's unconstrained space.
 
     A program gives draws and their density together, so ``log_prob`` answers for the draws that
@@ -56,7 +56,7 @@ class Drawn:
         seed = int(torch.randint(2**62, (), generator=generator))
         with isolated(seed), torch.no_grad():
             values, log_q = self._draw(count)
-            inverse = Batched(self._unconstrain, self.density.run_cost)
+            inverse = Vmapped(self._unconstrain, self.density.run_cost)
             z, log_det = inverse(values)
         self._last = (z, log_q + log_det)
         return z
@@ -220,7 +220,7 @@ def dimension(msg: Any) -> int:
 class _Only:
     """A guide program as the proposal of one problem."""
 
-    def __init__(self, drawn: Drawn) -> None:
+    def __init__(self, drawn: GuideDraws) -> None:
         self.drawn, self.last = drawn, torch.zeros(0)
 
     def of(self, which: Tensor | None) -> _Only:
@@ -241,7 +241,7 @@ class _Only:
         return self.drawn.log_prob(self.last)[None]
 
 
-def weigh_guide(drawn: Drawn, draws: int, generator: torch.Generator) -> Replicate:
+def weigh_guide(drawn: GuideDraws, draws: int, generator: torch.Generator) -> Replicate:
     """Weigh a guide program's draws against the target; resample them by their weights if they pass."""
     density = drawn.density
     z = drawn.sample(max(draws, _ELBO), generator)

@@ -37,13 +37,13 @@ def overlooked(fit: Fit, local: Local, seed: int) -> str:
     guided, open_ = pose(replace(fit, local=local), None, None), pose(replace(fit, local=bare), None, None)
     if guided is None or open_ is None or guided.guide is None or not open_.proposed or guided.filled:
         return ""
-    sites, count = fit.structure.sites, guided.tiles.rows
+    sites, count = fit.structure.sites, guided.row_story.rows
     if sum(sites[n].value.numel() for n in open_.proposed) > NUMBERS * count:
         return ""
     rows = torch.randperm(count, generator=torch.Generator().manual_seed(1))[:ROWS].sort().values
     more, errors = [], []
-    with guided.tiles.structure.call.room(seed), torch.no_grad():
-        for block in rows.split(max(1, open_.tiles.chunk // PRIOR_DRAWS)):
+    with guided.row_story.structure.call.room(seed), torch.no_grad():
+        for block in rows.split(max(1, open_.row_story.chunk // PRIOR_DRAWS)):
             found = [
                 log_mean(one.weigh(block, draws).log_w.double().cpu().logsumexp(0), 0)
                 for one, draws in ((guided, guided.draws), (open_, PRIOR_DRAWS))

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from pyro.infer.autoguide import AutoGuide
 
-from inference.answers.repeated_rows import Tiles, tiles_of
 from inference.answers.result import Fit
 from inference.answers.row_programs import Local, Programs, affordable, training_proposal, with_story
 from inference.answers.row_proposal import RowProposal, log_mean
+from inference.answers.row_story import RowStory, row_story_of
 from inference.checks.certificate import RowCheck
 from inference.checks.psis import khat_threshold, pareto_smooth_rows
 from inference.story.observations import Observation
@@ -37,7 +37,7 @@ _SPREAD = 0.05  # nats per observed number by which restarts may differ
 
 
 @dataclass(frozen=True)
-class Found:
+class TrainedRestarts:
     """What training handed over: one entry per restart, and which of them is best.
 
     Attributes:
@@ -63,7 +63,7 @@ class Found:
     reasons: tuple[str, ...] = ()
 
 
-def local_of(found: Found, draws: int) -> Local | None:
+def local_of(found: TrainedRestarts, draws: int) -> Local | None:
     """The trained programs of a fit whose unknowns all belong to rows; ``None`` where they do not.
 
     They do where every site lies in the data plate, and a guide, if one is needed, reads the rows (it has an
@@ -75,8 +75,8 @@ def local_of(found: Found, draws: int) -> Local | None:
         for story, guide, params in zip(found.stories, found.guides, found.params, strict=True)
     )
     structure = with_story(target.structure, pairs[found.best].story)
-    tiles = tiles_of(structure, target.observations)
-    if tiles is None or target.plan.filled:
+    row_story = row_story_of(structure, target.observations)
+    if row_story is None or target.plan.filled:
         return None
     if found.refusal:
         return Local(pairs, found.best, read=tuple(target.data), refusal=found.refusal)
@@ -84,7 +84,7 @@ def local_of(found: Found, draws: int) -> Local | None:
     if target.names:
         if guide is None or isinstance(guide, AutoGuide) or "data" not in signature(guide).parameters:
             return None
-        sampled = _sampled(tiles, pairs[found.best].guide, target)
+        sampled = _sampled(row_story, pairs[found.best].guide, target)
         if not sampled:
             return None
     told = guide is not None and "seen" in signature(guide).parameters
@@ -95,13 +95,13 @@ def local_of(found: Found, draws: int) -> Local | None:
     )  # fmt: skip
 
 
-def _sampled(tiles: Tiles, guide: Any, target: Target) -> set[str]:
+def _sampled(row_story: RowStory, guide: Any, target: Target) -> set[str]:
     """The sites that a guide draws row by row; empty if it does otherwise."""
-    count = min(2, tiles.rows)
-    proposal = RowProposal(tiles, guide, target.names, read=tuple(target.data))
-    with tiles.structure.call.room(0), torch.no_grad():
+    count = min(2, row_story.rows)
+    proposal = RowProposal(row_story, guide, target.names, read=tuple(target.data))
+    with row_story.structure.call.room(0), torch.no_grad():
         index = torch.arange(count)
-        run = proposal.run_guide(index, {}, tiles.values(index))
+        run = proposal.run_guide(index, {}, row_story.values(index))
         drawn = {n: m for n, m in run.nodes.items() if m["type"] == "sample" and not m["is_observed"]}
         for name in target.names:
             frames = {(f.name, f.dim) for f in drawn[name]["cond_indep_stack"] if f.vectorized}
@@ -149,7 +149,7 @@ class RowFindings:
         return self.fit.local is not None and self.fit.local.resampled and self.drawn
 
 
-def examine(found: Found, local: Local, seed: int) -> RowFindings:
+def examine(found: TrainedRestarts, local: Local, seed: int) -> RowFindings:
     """Check such a fit, row by row."""
     target, best = found.target, found.best
     structure = with_story(target.structure, local.restarts[best].story)
@@ -177,7 +177,7 @@ def examine(found: Found, local: Local, seed: int) -> RowFindings:
     )  # fmt: skip
 
 
-def _parameters(found: Found) -> list[str]:
+def _parameters(found: TrainedRestarts) -> list[str]:
     names = [n.replace("$$$", ".") for n in found.target.structure.params]
     if not names:
         return []
@@ -185,18 +185,18 @@ def _parameters(found: Found) -> list[str]:
     return [f"Parameters {shown}: point estimates; the draws do not show their uncertainty."]
 
 
-def _check(found: Found, local: Local, restart: int, seed: int, limit: int) -> RowCheck:
+def _check(found: TrainedRestarts, local: Local, restart: int, seed: int, limit: int) -> RowCheck:
     target = found.target
     proposal = training_proposal(local, target.structure, target.observations, restart)
-    return check_rows(proposal, limit if proposal.proposed else proposal.tiles.rows, seed)
+    return check_rows(proposal, limit if proposal.proposed else proposal.row_story.rows, seed)
 
 
-def _held_out(found: Found, local: Local, seed: int) -> RowCheck | None:
+def _held_out(found: TrainedRestarts, local: Local, seed: int) -> RowCheck | None:
     if found.held_out is None:
         return None
     structure, observations = found.held_out
     proposal = training_proposal(local, structure, dict(observations), found.best)
-    limit = _ROWS if proposal.proposed else proposal.tiles.rows
+    limit = _ROWS if proposal.proposed else proposal.row_story.rows
     return check_rows(proposal, limit, seed, sample=True)
 
 
@@ -210,21 +210,21 @@ def check_rows(proposal: RowProposal, limit: int, seed: int, *, sample: bool = F
         sample: whether the rows are a sample of what is asked about, so that their number counts in the
             error, however many were checked.
     """
-    tiles, draws = proposal.tiles, proposal.draws
-    order = torch.randperm(tiles.rows, generator=torch.Generator().manual_seed(0))
+    row_story, draws = proposal.row_story, proposal.draws
+    order = torch.randperm(row_story.rows, generator=torch.Generator().manual_seed(0))
     rows = order[:limit].sort().values
     parts = []
-    with tiles.structure.call.room(seed), torch.no_grad():
-        for block in rows.split(max(1, tiles.chunk // draws)):
+    with row_story.structure.call.room(seed), torch.no_grad():
+        for block in rows.split(max(1, row_story.chunk // draws)):
             parts.append(_by_row(proposal.weigh(block, draws).log_w.cpu(), bool(proposal.proposed)))
     elbo, bound, error, khat = (torch.cat([part[i] for part in parts]) for i in range(4))
     count, threshold = len(rows), khat_threshold(max(2, draws))
-    share = 1.0 if sample else 1 - count / tiles.rows
+    share = 1.0 if sample else 1 - count / row_story.rows
     variance = bound.var().item() * share / count if count > 1 else 0.0
     gap = bound - elbo
     return RowCheck(
         rows=count,
-        of=tiles.rows,
+        of=row_story.rows,
         draws=draws,
         elbo=float(elbo.mean()),
         bound=float(bound.mean()),
@@ -254,7 +254,7 @@ def _by_row(log_w: torch.Tensor, drawn: bool) -> tuple[torch.Tensor, ...]:
     return elbo, bound, error, khat
 
 
-def _spread(found: Found, local: Local, checks: Sequence[RowCheck], seed: int) -> float | None:
+def _spread(found: TrainedRestarts, local: Local, checks: Sequence[RowCheck], seed: int) -> float | None:
     """Largest difference between the restarts' ELBOs, on the same rows, in nats per row."""
     if len(checks) == 1:
         return None
@@ -265,7 +265,7 @@ def _spread(found: Found, local: Local, checks: Sequence[RowCheck], seed: int) -
 
 
 def _reasons(
-    found: Found, checks: Sequence[RowCheck], held_out: RowCheck | None, spread: float | None
+    found: TrainedRestarts, checks: Sequence[RowCheck], held_out: RowCheck | None, spread: float | None
 ) -> list[str]:
     reasons = []
     groups = [("fitted", max(checks, key=lambda c: c.flagged)), ("held-out", held_out)]

@@ -23,12 +23,12 @@ from inference.story.plan import plan
 from inference.story.programs import FittedGuide
 from inference.story.structure import Structure
 from inference.svi import autoguides
-from inference.svi.guide_draws import Drawn, gaussian, point_mass, weigh_guide, wider
+from inference.svi.guide_draws import GuideDraws, gaussian, point_mass, weigh_guide, wider
 from inference.svi.held_out import Subset, hold_out
 from inference.svi.losses import refusal
 from inference.svi.minibatch import Rows
 from inference.svi.request import Request
-from inference.svi.row_certificate import Found, RowFindings, examine, local_of
+from inference.svi.row_certificate import RowFindings, TrainedRestarts, examine, local_of
 from inference.svi.target import Target, baked_density
 from inference.svi.training import Trained, train, training_notes
 
@@ -127,9 +127,9 @@ def run_svi(
 
 def _found(
     target: Target, fits: list[Trained], best: Trained, name: str, held: Subset | None, request: Request
-) -> Found:
+) -> TrainedRestarts:
     """What the check row by row needs to know."""
-    return Found(
+    return TrainedRestarts(
         target, [one.story for one in fits], [one.guide for one in fits], [one.params for one in fits],
         fits.index(best), [one.converged for one in fits], name, sum(one.steps for one in fits), held,
         refusal(request.svi.loss) if request.by_samples else "",
@@ -154,7 +154,7 @@ def _weighed(
             continue
         generator = torch.Generator().manual_seed(seed)
         fitted = FittedGuide(one.guide, one.params, density.data, density.plan.seen)
-        drawn = Drawn(fitted, density)
+        drawn = GuideDraws(fitted, density)
         replicates.append(weigh_guide(drawn, draws, generator))
         around = gaussian(drawn.sample(max(1000, 4 * density.size), generator))
         points.append(point_mass(fitted, density))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from inference import fit
 from inference.answers.questions import Question
-from inference.compiler.vmapped import Batched
+from inference.compiler.vmapped import Vmapped
 from inference.density.enumeration import total_log_prob
 from inference.story.call import Call, story_name
 from inference.story.inspection import inspect_rows
@@ -279,7 +279,7 @@ def log_joint(
             total_log_prob(trace)
         sizes = [n["unscaled_log_prob"].numel() for n in trace.nodes.values() if "unscaled_log_prob" in n]
         cost = max(*sizes, *(v.numel() for v in first.values()))
-        density = Batched(lambda point: total_log_prob(question.run(point)), cost)
+        density = Vmapped(lambda point: total_log_prob(question.run(point)), cost)
         size = max(1, _ELEMENTS // (cost * draws))
         parts = []
         for start in range(0, fits, size):

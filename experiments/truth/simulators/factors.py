@@ -24,7 +24,7 @@ NOISE_VARIANCES = (0.3, 0.8, 0.5, 1.2, 0.2, 0.6)
 NOISE_VARIANCE = 0.5
 
 
-class Traced(NamedTuple):
+class FactorRows(NamedTuple):
     """Rows x, (rows, dimensions), and the factors behind them z, (rows, factors)."""
 
     x: Tensor
@@ -60,13 +60,13 @@ class Factors:
         mean = (x.to(self.mean) - self.mean) @ (covariance @ weighted).mT
         return MultivariateNormal(mean, (covariance + covariance.mT) / 2)
 
-    def sample(self, rows: int, seed: int = 0) -> Traced:
+    def sample(self, rows: int, seed: int = 0) -> FactorRows:
         """Draw rows and their factors; the global random state is not touched."""
         generator = torch.Generator().manual_seed(seed)
         dimensions, factors = self.loading.shape
         z = torch.randn(rows, factors, generator=generator, dtype=self.mean.dtype)
         noise = torch.randn(rows, dimensions, generator=generator, dtype=self.mean.dtype)
-        return Traced(self.mean + z @ self.loading.mT + self.noise_variances.sqrt() * noise, z)
+        return FactorRows(self.mean + z @ self.loading.mT + self.noise_variances.sqrt() * noise, z)
 
 
 def ppca() -> Factors:

@@ -21,7 +21,7 @@ MEANS = (-2.0, 0.5, 3.0)
 STDDEVS = (0.6, 1.2, 0.8)
 
 
-class Traced(NamedTuple):
+class StatePaths(NamedTuple):
     """Series x, (rows, steps), and the states behind them z, (rows, steps), int64."""
 
     x: Tensor
@@ -82,19 +82,19 @@ class HiddenMarkov(Distribution):
         x = self._draw(Size(sample_shape).numel()).x
         return x.reshape(*sample_shape, *self.event_shape)
 
-    def simulate(self, rows: int, seed: int = 0) -> Traced:
+    def simulate(self, rows: int, seed: int = 0) -> StatePaths:
         """Draw series with their states; the global random state is left as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self._draw(rows)
 
-    def _draw(self, rows: int) -> Traced:
+    def _draw(self, rows: int) -> StatePaths:
         path = [Categorical(self.initial).sample((rows,))]
         for _ in range(self.event_shape[0] - 1):
             path.append(Categorical(self.transition[path[-1]]).sample())
         z = torch.stack(path, -1)
         emitted = self.emission.sample(z.shape)
-        return Traced(emitted.gather(-1, z.unsqueeze(-1)).squeeze(-1), z)
+        return StatePaths(emitted.gather(-1, z.unsqueeze(-1)).squeeze(-1), z)
 
     def _emitted(self, x: Tensor) -> Tensor:
         if x.shape[-1:] != self.event_shape:

@@ -82,7 +82,7 @@ class Garch(Distribution):
         return torch.stack(x, -1)
 
 
-class Traced(NamedTuple):
+class VolatilityPaths(NamedTuple):
     """Returns x and their log variances h, each (rows, steps)."""
 
     x: Tensor
@@ -122,7 +122,7 @@ class StochasticVolatility:
         log_h = log_h + Normal(before, self.innovation_stddev).log_prob(h[..., 1:]).sum(-1)
         return log_h + Normal(0.0, (h / 2).exp()).log_prob(x).sum(-1)
 
-    def simulate(self, rows: int, steps: int, seed: int = 0) -> Traced:
+    def simulate(self, rows: int, steps: int, seed: int = 0) -> VolatilityPaths:
         """Draw series with their log variances; the global random state is not touched."""
         generator = torch.Generator().manual_seed(seed)
         first, *others = torch.randn(steps, rows, generator=generator, dtype=torch.float64)
@@ -130,4 +130,6 @@ class StochasticVolatility:
         for innovation in others:
             path.append(self.persistence * path[-1] + self.innovation_stddev * innovation)
         h = self.mean + torch.stack(path, -1)
-        return Traced((h / 2).exp() * torch.randn(h.shape, generator=generator, dtype=torch.float64), h)
+        return VolatilityPaths(
+            (h / 2).exp() * torch.randn(h.shape, generator=generator, dtype=torch.float64), h
+        )

@@ -1,8 +1,8 @@
 """A run folder that an earlier version wrote is read, gathered and made again, with the same numbers.
 
-``before_the_wings/which_loss`` was written by version 0.1.0 (commit bb77e7e), when the script still was the file
-``experiments/which_loss.py``; its figure and its page are left out, and the path of the machine. It is not to be
-made anew.
+``before_the_wings/which_loss`` was written by version 0.1.0 (commit bb77e7e), when the script still was the
+file ``experiments/which_loss.py``; its figure and its page are left out, and the path of the machine. It is
+not to be made anew.
 """
 
 import shutil

@@ -391,7 +391,7 @@ def test_held_out_data_by_site_name():
 # loaders
 
 
-class Points(torch.utils.data.Dataset):
+class BatchedFunction(torch.utils.data.Dataset):
     def __init__(self, x):
         self.x = x
 
@@ -403,7 +403,7 @@ class Points(torch.utils.data.Dataset):
 
 
 def test_a_loader_makes_the_batches():
-    loader = DataLoader(Points(ROWS.repeat(2)), batch_size=3, shuffle=True)
+    loader = DataLoader(BatchedFunction(ROWS.repeat(2)), batch_size=3, shuffle=True)
     before = torch.random.get_rng_state()
     posterior = fit(hidden, loader, guide=amortized, steps=400, restarts=1, draws=20, seed=0)
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -425,7 +425,7 @@ def test_a_loader_makes_the_batches():
 )
 def test_what_a_loader_does_not_go_with(options, message):
     with pytest.raises(ValueError, match=message):
-        fit(hidden, DataLoader(Points(ROWS), batch_size=2), guide=amortized, **options)
+        fit(hidden, DataLoader(BatchedFunction(ROWS), batch_size=2), guide=amortized, **options)
 
 
 def test_a_loader_of_tuples_is_refused():

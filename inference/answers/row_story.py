@@ -25,7 +25,7 @@ _ELEMENTS = 2**20  # numbers of all sites in one run; a network's layers hold so
 
 
 @dataclass(frozen=True)
-class Tiles:
+class RowStory:
     """A story of rows with what was seen in them, to be run on any selection of the rows.
 
     Attributes:
@@ -123,7 +123,7 @@ class Tiles:
         return parts[0] if axis is None else torch.cat(parts, axis)
 
 
-def tiles_of(structure: Structure, observations: Mapping[str, Observation]) -> Tiles | None:
+def row_story_of(structure: Structure, observations: Mapping[str, Observation]) -> RowStory | None:
     """The rows of a story, or ``None`` where they cannot be run one by one.
 
     They can where all sites that draw a value, or record one, lie in one plate outside all others, nothing
@@ -140,9 +140,9 @@ def tiles_of(structure: Structure, observations: Mapping[str, Observation]) -> T
     doubtful = [i for i, v in enumerate(leaves) if isinstance(v, Tensor) and _as_many(v, plate.size)]
     counts = range(len(doubtful) + 1) if len(doubtful) <= _DOUBTFUL else (0, len(doubtful))
     for shared in chain.from_iterable(combinations(doubtful, k) for k in counts):
-        tiles = Tiles(structure, observations, plate, frozenset(shared))
-        if _counts(tiles):
-            return tiles
+        row_story = RowStory(structure, observations, plate, frozenset(shared))
+        if _counts(row_story):
+            return row_story
     return None
 
 
@@ -151,12 +151,12 @@ def _as_many(value: Tensor, rows: int) -> bool:
     return value.dim() > 0 and value.shape[0] == rows
 
 
-def _counts(tiles: Tiles) -> bool:
+def _counts(row_story: RowStory) -> bool:
     """Whether the story follows a selection of rows: its plate and its sites have as many."""
     from pyro import poutine
 
-    count = 3 if tiles.rows != 3 else 2
-    call = tiles.call(torch.zeros(count, dtype=torch.long))
+    count = 3 if row_story.rows != 3 else 2
+    call = row_story.call(torch.zeros(count, dtype=torch.long))
     try:
         with call.room(0), torch.no_grad():
             run: Any = poutine.trace(call).get_trace()
@@ -164,8 +164,8 @@ def _counts(tiles: Tiles) -> bool:
         return False
     frames = [f for node in run.nodes.values() for f in node.get("cond_indep_stack", ())]
     fits = all(
-        list(run.nodes[n]["value"].shape) == tiles.shape(n, count)
-        for n in tiles.structure.sites
+        list(run.nodes[n]["value"].shape) == row_story.shape(n, count)
+        for n in row_story.structure.sites
         if n in run.nodes
     )
-    return fits and {f.size for f in frames if f.name == tiles.plate.name} == {count}
+    return fits and {f.size for f in frames if f.name == row_story.plate.name} == {count}
