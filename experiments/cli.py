@@ -162,7 +162,7 @@ def _run_flags(commands: Any) -> None:
         "run",
         add_help=False,
         help="run an experiment, by name or file; or all; or one again",
-        usage="ppl run NAME|FILE.py [--seed N] [--out DIR] [--smoke] [its own flags]\n"
+        usage="ppl run NAME|FILE.py|FOLDER [--seed N] [--out DIR] [--smoke] [its own flags]\n"
         "       ppl run --all [FOLDER] [--seed N] [--out DIR] [--smoke] [--jobs N] [--resume]\n"
         "       ppl run --from DIR [--out DIR]",
         description="Run an experiment. `ppl run NAME --help` shows its own flags too.",
@@ -170,7 +170,7 @@ def _run_flags(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.set_defaults(parser=run)
-    run.add_argument("experiment", metavar="NAME|FILE", nargs="?", help="see ppl list")
+    run.add_argument("experiment", metavar="NAME|FILE|FOLDER", nargs="?", help="see ppl list")
     run.add_argument("--seed", metavar="N", help="seed of all randomness (default 0)")
     run.add_argument("--out", metavar="DIR", help="write DIR/NAME/ (default results)")
     run.add_argument("--smoke", action="store_true", help="tiny settings, claims are not judged")
