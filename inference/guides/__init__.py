@@ -23,8 +23,8 @@ def rungs() -> dict[str, ModuleType]:
     """Return the guides that can be asked for by name.
 
     Example:
-        >>> sorted(rungs())
-        ['flow', 'full_rank', 'laplace', 'mean_field']
+        >>> rungs().keys() >= {"flow", "full_rank", "laplace", "mean_field"}
+        True
     """
     modules = [import_module(f"{__name__}.{m.name}") for m in iter_modules(__path__)]
     return {module.NAME: module for module in modules if hasattr(module, "NAME")}

@@ -22,3 +22,7 @@ def __getattr__(name: str) -> Any:
     if name == "Posterior":
         return import_module("inference.posterior.posterior").Posterior
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

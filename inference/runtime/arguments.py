@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 
 
 def check_counts(**counts: int | None) -> None:
-    """Require positive integers, or ``None``."""
+    """Require positive integers, numpy's too, or ``None``."""
     for name, value in counts.items():
-        if value is not None and (not isinstance(value, int) or value < 1):
+        integer = isinstance(value, Integral) and not isinstance(value, bool)
+        if value is not None and not (integer and value >= 1):
             raise ValueError(f"{name}: expected a positive integer, got {value!r}.")
 
 

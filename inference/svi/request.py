@@ -14,7 +14,7 @@ from inference.story.structure import Structure
 from inference.svi import losses
 
 
-@dataclass(frozen=True, eq=False)  # a loss may be a module, held-out data tensors
+@dataclass(frozen=True, eq=False, kw_only=True)  # a loss may be a module, held-out data tensors
 class SVI:
     """How Pyro's stochastic variational inference is to train: ``fit(story, data, svi=SVI(...))``.
 
@@ -76,7 +76,12 @@ class SVI:
         if svi is None:
             return single
         if not isinstance(svi, SVI):
-            raise ValueError(f"svi: expected inference.SVI(...), got {type(svi).__name__}.")
+            got = svi if isinstance(svi, type) else type(svi)
+            kind = "the class" if isinstance(svi, type) else "an instance of"
+            raise ValueError(
+                f"svi: expected the options inference.SVI(loss=..., batch_size=...), got {kind} "
+                f"{got.__module__}.{got.__qualname__}. Pyro's own SVI is made for you: give its loss and optim."
+            )
         if single.asked:
             name = next(f.name for f in fields(cls) if getattr(single, f.name) != f.default)
             raise ValueError(f"{name}: given beside svi=SVI(...), expected one of the two. Put it into SVI.")

@@ -1,5 +1,6 @@
 """The options of SVI: one object or single keywords, the same fit, and never both."""
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -41,12 +42,18 @@ def test_one_object_and_single_keywords_are_the_same_fit(options):
 def test_what_is_given_twice_or_is_no_option_is_refused():
     with pytest.raises(ValueError, match=r"batch_size: given beside svi=SVI\(...\), expected one of the two"):
         fit(story, {"x": ROWS}, svi=SVI(loss=Trace_ELBO()), batch_size=2)
-    with pytest.raises(ValueError, match=r"svi: expected inference.SVI\(...\), got dict"):
+    with pytest.raises(ValueError, match="got an instance of builtins.dict. Pyro's own SVI is made for you"):
         fit(story, {"x": ROWS}, svi={"batch_size": 2})
     with pytest.raises(ValueError, match="warm_up: expected a number of steps, 0 for none, got -1"):
         SVI(warm_up=-1)
-    with pytest.raises(ValueError, match="batch_size: expected a positive integer, got 0"):
-        SVI(batch_size=0)
+    with pytest.raises(ValueError, match="got the class inference.svi.request.SVI"):
+        fit(story, {"x": ROWS}, svi=SVI)
+    for wrong in (0, True, 2.0, "3"):
+        with pytest.raises(ValueError, match=f"batch_size: expected a positive integer, got {wrong!r}"):
+            SVI(batch_size=wrong)
+    with pytest.raises(TypeError, match="positional"):
+        SVI(64)
+    assert SVI(batch_size=np.int64(5)).asked
 
 
 def test_any_option_asks_for_svi_and_none_for_the_ladder():
