@@ -20,7 +20,7 @@ from inference.checks.certificate import Certificate
 from inference.checks.importance import Replicate
 from inference.checks.modes import missed_mass
 from inference.checks.tails import heavy
-from inference.checks.verdict import exact_verdict, rows_verdict, verdict
+from inference.checks.verdict import exact_verdict, refused_verdict, rows_verdict, verdict
 from inference.density.log_density import LogDensity
 from inference.density.problems import Replicates
 from inference.guides import full_rank
@@ -40,7 +40,7 @@ from inference.story.observations import Observation, as_observations
 from inference.story.structure import Structure
 from inference.svi.losses import on_samples
 from inference.svi.request import SVI, Request
-from inference.svi.row_certificate import RowFindings
+from inference.svi.row_checks import RowFindings
 from inference.svi.run import SVIResult, run_svi
 
 
@@ -50,7 +50,7 @@ def fit(
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
-    guide: Any = "auto",
+    guide: str | Callable[..., Any] = "auto",
     svi: SVI | None = None,
     loss: Any = None,
     optim: Any = None,
@@ -148,7 +148,7 @@ def _by_ladder(
         *own, shared = generators
         climbed = Climber(density, own, shared, draws, steps, bar.step).climb(guide)
     seconds = time.perf_counter() - began
-    known = _weighed(density, climbed.replicates)
+    known = _known(density, climbed.replicates)
     plain = [f"{density.note}; plain Pyro was used, draw by draw."] if density.note else []
     certificate = verdict(
         climbed.replicates,
@@ -198,9 +198,9 @@ def _by_svi(
         flaws=findings.flaws,
         notes=findings.notes,
         missed=lambda log_evidence: _missed(density, findings.gaussians, log_evidence, seed),
-        no_density=findings.point_mass,
+        point_mass=findings.point_mass,
     )
-    return Posterior(_weighed(density, findings.replicates), certificate, findings.guide, found.history)
+    return Posterior(_known(density, findings.replicates), certificate, findings.guide, found.history)
 
 
 def prior(
@@ -255,10 +255,13 @@ def _missed(density: LogDensity, gaussians: list[Gaussian], log_evidence: float,
 def _of_rows(found: SVIResult, rows: RowFindings, seconds: float) -> Certificate:
     """The certificate of a fit that was checked row by row."""
     if rows.refusal:
-        return Certificate(
-            False, "loss", "none", gradient_calls=found.gradient_calls, seconds=seconds,
-            reasons=(rows.refusal, *rows.reasons), notes=rows.notes,
-        )  # fmt: skip
+        return refused_verdict(
+            rows.refusal,
+            gradient_calls=found.gradient_calls,
+            seconds=seconds,
+            reasons=rows.reasons,
+            notes=rows.notes,
+        )
     return rows_verdict(
         rows.checks,
         rows.best,
@@ -273,7 +276,7 @@ def _of_rows(found: SVIResult, rows: RowFindings, seconds: float) -> Certificate
     )
 
 
-def _weighed(density: LogDensity, replicates: list[Replicate]) -> Fit:
+def _known(density: LogDensity, replicates: list[Replicate]) -> Fit:
     """What is known from draws that were weighed, or that chains made."""
     z, lp, log_q = (torch.stack([getattr(r, name) for r in replicates]) for name in ("z", "log_p", "log_q"))
     return Fit.of_points(density, z, {"lp": lp, "log_q": log_q})
@@ -283,19 +286,19 @@ def _nothing_unknown(
     density: LogDensity,
     began: float,
     history: list[tuple[str, int, float]] | None = None,
-    trained: Sequence[bool] = (),
+    converged: Sequence[bool] = (),
     notes: Sequence[str] = (),
 ) -> Posterior:
     """Every latent site was summed out exactly: one empty draw, and the evidence without error.
 
-    Parameters may have been ``trained``, to convergence or not, in every restart.
+    Where parameters were trained, ``converged`` says of each restart whether that ended by its own rule.
     """
     log_evidence = float(density.log_prob(torch.zeros(1, 0, dtype=torch.float64)))
     reasons = [density.flaw] if density.flaw else []
-    reasons += [] if all(trained) else ["Training stopped before convergence. Raise `steps`."]
+    reasons += [] if all(converged) else ["Training stopped before convergence. Raise `steps`."]
     certificate = exact_verdict(
         log_evidence,
-        method="svi" if trained else "exact",
+        method="svi" if converged else "exact",
         seconds=time.perf_counter() - began,
         reasons=reasons,
         notes=notes,

@@ -238,11 +238,13 @@ class Climber:
             centres = torch.stack([r.z[r.log_p.argmax()][None] for r in found.replicates])
             if isinstance(found.proposal, Mixture) and found.polished is None:
                 centres = torch.cat([centres, found.proposal.parts.loc], 1)
-            missed = missed_mass(self.problems, found.proposal, centres, _evidence(found), ends, self.shared)
+            missed = missed_mass(
+                self.problems, found.proposal, centres, _log_evidence(found), ends, self.shared
+            )
         return replace(found, reasons=reasons, missed=missed)
 
 
-def _evidence(found: Climbed) -> float:
+def _log_evidence(found: Climbed) -> float:
     """Log evidence as far as it is known, in nats.
 
     After chains it is half way between the ELBO, logZ - KL(guide || posterior), and the median of

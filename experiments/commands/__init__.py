@@ -1,1 +1,1 @@
-"""What ``ppl check`` and ``ppl fit`` do with a story in a file."""
+"""What ``ppl`` does: check, fit and show a story, run all experiments or one again, gather their reports."""

@@ -32,10 +32,10 @@ def story_hints(
     return hints
 
 
-def fitting_hints(structure: Structure, evidence: dict[str, Observation]) -> list[str]:
+def fitting_hints(structure: Structure, observations: dict[str, Observation]) -> list[str]:
     """What ``inference.fit`` would stumble over, or be slowed down by."""
     try:
-        density = LogDensity(structure, evidence)
+        density = LogDensity(structure, observations)
     except ValueError as error:
         return [f"It cannot be fitted as it stands: {error}"]
     except Exception as error:  # whatever a user's program does that a density cannot hold

@@ -45,8 +45,8 @@ def run_again(folder: Path, out: Path | None = None) -> int:
     out = folder.resolve().parent / AGAIN if out is None else out
     if (out / old.name).resolve() == folder.resolve():
         raise InputError(f"--out {out}: the earlier run stands there; choose another folder")
-    experiment = _experiment(old)
-    for warning in _changed(old):
+    experiment, file = _experiment(old)
+    for warning in _changed(old, file):
         print(f"ppl: warning: {warning}", file=sys.stderr)
     given = [str(argument) for argument in old.config["arguments"]]
     arguments = [*(flag for flag in given if not flag.startswith("--out=")), f"--out={out}"]
@@ -87,22 +87,21 @@ def _own(run: Finished) -> Script | None:
     return None
 
 
-def _experiment(run: Finished) -> str | Path:
-    """A module of this project by its name, a script of one's own by its file."""
-    if _own(run):
-        return f"experiments.{run.name}"
+def _experiment(run: Finished) -> tuple[str | Path, Path]:
+    """What makes a run again, and its file: a module of this project by its name, or one's own script."""
+    own = _own(run)
+    if own is not None:
+        return f"experiments.{run.name}", own.path
     file = Path(str(run.config["file"]))
     if not file.is_file():
         raise InputError(f"the script of this run, {file}, is not there; put it back to run it again")
-    return file
+    return file, file
 
 
-def _changed(run: Finished) -> list[str]:
+def _changed(run: Finished, file: Path) -> list[str]:
     """What is not as it was: the script, the software."""
     from experiments.report.versions import versions
 
-    own = _own(run)
-    file = own.path if own else Path(str(run.config["file"]))
     found = []
     if digest(file) != run.config.get("file sha256"):
         found.append(f"{called(file).name} has changed since that run")

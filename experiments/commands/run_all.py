@@ -155,7 +155,10 @@ def _scripts(folder: Path | None) -> list[Script]:
         raise InputError(f"run --all: expected a folder of experiments, or nothing, got {folder}")
     scripts = scan(FOLDER if folder is None else folder)
     if not scripts:
-        raise InputError(f"run --all: {folder} holds no experiment (a Python file with a function main(run))")
+        raise InputError(
+            f"run --all: {folder} holds no experiment (a Python file with a function main(run), or a folder "
+            f"with such a __main__.py)"
+        )
     return scripts
 
 

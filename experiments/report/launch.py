@@ -146,8 +146,12 @@ def execute(settings: Settings, body: Callable[[Run], object]) -> tuple[Run, Run
 
 
 def digest(file: Path) -> str:
-    """The SHA-256 of a file's content: whether an experiment has changed since a run."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    """The SHA-256 of an experiment's files: whether it has changed since a run.
+
+    Of a script in a folder of its own, its helpers' too.
+    """
+    files = sorted(file.parent.glob("*.py")) if file.name == "__main__.py" else [file]
+    return hashlib.sha256(b"".join(one.read_bytes() for one in files)).hexdigest()
 
 
 def positive(text: str) -> int:

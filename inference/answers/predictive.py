@@ -26,7 +26,7 @@ def generate(
 
     ``in_order`` uses the posterior draws one after another, so that value i belongs to draw i.
 
-    Without informative data one draw of the unknowns serves a whole sample. With it, rows are
+    Without informative data one draw of the unknowns serves a whole sample. With them, rows are
     separate questions: every row takes a draw of the unknowns with chance proportional to the density of
     what is given in that row.
     """

@@ -1,7 +1,7 @@
 """The verbs of a posterior: each picks the way that its question can be answered.
 
-A fit whose unknowns all belong to rows answers row by row (:mod:`inference.answers.row_questions`), as does
-any other question by the draws of what rows share (:mod:`inference.answers.questions`).
+A fit whose unknowns all belong to rows answers row by row (:mod:`inference.answers.row_questions`); any other
+answers by the draws of what rows share (:mod:`inference.answers.questions`).
 """
 
 from __future__ import annotations

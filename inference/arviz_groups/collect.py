@@ -21,6 +21,7 @@ from inference.story.structure import Site
 
 def collect(
     fit: Fit,
+    draws: Mapping[str, Tensor],
     certificate: Certificate,
     history: Sequence[tuple[str, int, float]],
     coords: Mapping[str, Sequence[Any]],
@@ -28,7 +29,7 @@ def collect(
     predictive: int,
     log_likelihood: str,
 ) -> Any:
-    """Gather every group of a fit with its certificate and history; the rest as in ``Posterior.to_arviz``.
+    """Gather every group of a fit, from its parts; the other arguments as in ``Posterior.to_arviz``.
 
     Raises:
         ValueError: for an unknown ``log_likelihood`` or a negative ``predictive``.
@@ -39,15 +40,15 @@ def collect(
         raise ValueError(f"predictive: expected a count of draws, got {predictive!r}.")
     filled: dict[str, Group] = {}
     if fit.prior_draws:
-        filled["prior"] = _arrays(fit.values)
+        filled["prior"] = _arrays(draws)
         filled["prior_predictive"] = _prior_predictive(fit, predictive)
     elif fit.local is not None:
         filled.update(rows.groups(fit, fit.local, predictive, log_likelihood, JOINT))
         filled["observed_data"] = _observed(fit)
     else:
         question = ask(fit, None, None, ())
-        shape = next(iter(fit.values.values())).shape[:2] if fit.values else (1, 1)
-        filled["posterior"] = _arrays(fit.values)
+        shape = next(iter(draws.values())).shape[:2] if draws else (1, 1)
+        filled["posterior"] = _arrays(draws)
         if fit.observed:  # a story that only has factors has no rows to leave out
             filled["log_likelihood"] = _log_likelihood(fit, question, shape, log_likelihood)
         filled["log_prior"] = _log_prior(fit, question, shape)

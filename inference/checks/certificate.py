@@ -63,7 +63,9 @@ class Certificate:
     Attributes:
         trusted: whether every check passed.
         method: what made the draws: "svi" (the guide's own draws), "svi+psis" (reweighted), "svi+hmc" (many
-            short chains that start from them), "prior", or "exact" (nothing continuous was unknown).
+            short chains that start from them), "hmc" (a reference's long chains), "loss" (trained by a loss
+            on samples, nothing weighed), "prior", or "exact" (nothing continuous was unknown; "svi" where
+            parameters were trained all the same).
         khat: largest Pareto k-hat over restarts; ``None`` where weights do not exist.
         ess: effective size of all restarts' importance weights together.
         rhat: largest rank-normalized R-hat over unknowns, restarts as chains; ``None`` for one restart.

@@ -40,7 +40,7 @@ def verdict(
     reasons: Sequence[str] = (),
     compared: bool = True,
     missed: Callable[[float], float] | None = None,
-    no_density: str = "",
+    point_mass: str = "",
 ) -> Certificate:
     """Sum up the restarts into one certificate.
 
@@ -56,7 +56,7 @@ def verdict(
         compared: whether the restarts are to be compared; a single one then is a reason.
         missed: asked last, where nothing else speaks against the draws: log evidence in nats -> the share of
             the posterior's mass in a mode that the draws of some restart lack.
-        no_density: why the guide's draws have no density, so that no weight can be given; it is then the
+        point_mass: why the guide's draws have no density, so that no weight can be given; it is then the
             only reason.
     """
     if polished is not None:
@@ -81,10 +81,10 @@ def verdict(
             f"data and priors so that unknowns are of order one."
         )
     elbo = max(r.elbo for r in replicates)
-    if no_density:
+    if point_mass:
         return Certificate(
             trusted=False, method="svi", guide=rung, rhat=rhat, elbo=elbo, gradient_calls=gradient_calls,
-            seconds=seconds, reasons=(no_density,), notes=tuple(notes),
+            seconds=seconds, reasons=(point_mass,), notes=tuple(notes),
         )  # fmt: skip
     count = len(replicates)
     log_evidence = sum(r.log_evidence for r in replicates) / count
@@ -256,6 +256,16 @@ def rows_verdict(
         held_out=held_out,
         spread=spread,
     )
+
+
+def refused_verdict(
+    refusal: str, *, gradient_calls: int, seconds: float, reasons: Sequence[str], notes: Sequence[str]
+) -> Certificate:
+    """The certificate of a story without a likelihood, trained by a loss on samples: nothing was weighed."""
+    return Certificate(
+        trusted=False, method="loss", guide="none", gradient_calls=gradient_calls, seconds=seconds,
+        reasons=(refusal, *reasons), notes=tuple(notes),
+    )  # fmt: skip
 
 
 def exact_verdict(

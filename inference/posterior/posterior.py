@@ -217,7 +217,14 @@ class Posterior:
                 ``az.compare`` just run) or "sites" (one variable per observed site).
         """
         return collect(
-            self._fit, self.certificate, self.history, coords or {}, dims or {}, predictive, log_likelihood
+            self._fit,
+            self.draws,
+            self.certificate,
+            self.history,
+            coords or {},
+            dims or {},
+            predictive,
+            log_likelihood,
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -230,4 +237,4 @@ class Posterior:
             ValueError: if the folder exists and is not a saved posterior, or if the story's arguments
                 cannot be written as data.
         """
-        save(self._fit, self._family, self.certificate, self.history, path)
+        save(self._fit, self.draws, self._family, self.certificate, self.history, path)

@@ -30,6 +30,7 @@ FILES = ("posterior.nc", "posterior.json", "tensors.safetensors")
 
 def save(
     fit: Fit,
+    draws: Mapping[str, Tensor],
     family: Family | FittedGuide | None,
     certificate: Certificate,
     history: Sequence[tuple[str, int, float]],
@@ -45,7 +46,7 @@ def save(
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     part.mkdir()
     try:
-        _write(fit, family, certificate, history, part)
+        _write(fit, draws, family, certificate, history, part)
         _swap(part, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -75,6 +76,7 @@ def _swap(part: Path, path: Path) -> None:
 
 def _write(
     fit: Fit,
+    draws: Mapping[str, Tensor],
     family: Family | FittedGuide | None,
     certificate: Certificate,
     history: Sequence[tuple[str, int, float]],
@@ -105,7 +107,7 @@ def _write(
         "history": list(history),
     }
     filled = {
-        "posterior": {escaped(n): v.numpy() for n, v in fit.values.items()},
+        "posterior": {escaped(n): v.numpy() for n, v in draws.items()},
         "sample_stats": {n: v.numpy() for n, v in fit.stats.items()},
     }
     write_netcdf(build(filled, {}, {}, {}), folder / FILES[0])

@@ -57,7 +57,7 @@ class Prototype(Messenger):
             try:
                 checked = fit_to_site(name, self.observations[name], fn, sample, self.argument, self.counts)
             except BeyondCountError as error:
-                self.doubts[name], checked = error, error.observations
+                self.doubts[name], checked = error, error.observation
             self.checked[name] = checked
             sample = checked.value
         elif _counts(fn):

@@ -97,13 +97,13 @@ class BeyondCountError(ValueError):
 
     Args:
         message: what is wrong, if they are not.
-        observations: the data, as they are if it is not.
+        observation: the data, as they are if it is not.
         bounds: of the support in this run.
     """
 
-    def __init__(self, message: str, observations: Observation, bounds: list[Tensor]) -> None:
+    def __init__(self, message: str, observation: Observation, bounds: list[Tensor]) -> None:
         super().__init__(message)
-        self.observations = observations
+        self.observation = observation
         self.bounds = [detach_provenance(bound) for bound in bounds]
 
     def same_as(self, other: BeyondCountError | None) -> bool:
@@ -115,7 +115,7 @@ class BeyondCountError(ValueError):
 
 def fit_to_site(
     name: str,
-    observations: Observation,
+    observation: Observation,
     fn: TorchDistributionMixin,
     sample: Tensor,
     argument: str = "data",
@@ -125,7 +125,7 @@ def fit_to_site(
 
     Args:
         name: of the site.
-        observations: as :func:`as_observations` made it.
+        observation: as :func:`as_observations` made it.
         fn: the site's distribution, plates included. Where its parameters are marked, an edge that depends
             on other sites rules nothing out.
         sample: a value of the site, for its shape and dtype, and to stand in for missing elements.
@@ -137,8 +137,8 @@ def fit_to_site(
         ValueError: naming the site, what was expected and what came.
     """
     shape = tuple(fn.batch_shape + fn.event_shape)
-    value = observations.value.to(sample.device)
-    seen = None if observations.seen is None else observations.seen.to(sample.device)
+    value = observation.value.to(sample.device)
+    seen = None if observation.seen is None else observation.seen.to(sample.device)
     if tuple(value.shape) != shape:
         raise ValueError(
             f"{argument}[{name!r}]: expected shape {shape} (batch {tuple(fn.batch_shape)}, event "

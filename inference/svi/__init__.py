@@ -5,7 +5,7 @@ restart's loop), ``restart`` (story, guide and optimizer of its own), ``objectiv
 descended), ``step`` and ``compiled_step`` (one step), ``optimizers`` and ``schedule`` (how far, and when to
 stop), ``minibatch`` and ``loaders`` (rows), ``held_out`` (rows that are watched), ``conditioned``, ``target``
 and ``autoguides`` (story and guide, made to match). Afterwards ``guide_draws`` weighs what the guide draws,
-or ``row_certificate`` with ``overlooked`` checks row by row. It knows no posterior: ``inference.fitting``
+or ``row_checks`` with ``overlooked`` checks row by row. It knows no posterior: ``inference.fitting``
 makes that of its result.
 
 May import: ``runtime`` to ``posterior``.

@@ -80,7 +80,8 @@ class SVI:
             kind = "the class" if isinstance(svi, type) else "an instance of"
             raise ValueError(
                 f"svi: expected the options inference.SVI(loss=..., batch_size=...), got {kind} "
-                f"{got.__module__}.{got.__qualname__}. Pyro's own SVI is made for you: give its loss and optim."
+                f"{got.__module__}.{got.__qualname__}. Pyro's own SVI is made for you: give its loss and "
+                f"optim."
             )
         if single.asked:
             name = next(f.name for f in fields(cls) if getattr(single, f.name) != f.default)

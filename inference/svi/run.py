@@ -28,7 +28,7 @@ from inference.svi.held_out import Subset, hold_out
 from inference.svi.losses import refusal
 from inference.svi.minibatch import Rows
 from inference.svi.request import Request
-from inference.svi.row_certificate import RowFindings, TrainedRestarts, examine, local_of
+from inference.svi.row_checks import RowFindings, TrainedRestarts, examine, local_of
 from inference.svi.target import Target, baked_density
 from inference.svi.training import Trained, train, training_notes
 
@@ -109,7 +109,7 @@ def run_svi(
             fits.append(train(target, rows, request, one, lambda *row: bar.step(name, *row), watched))
             bar.restart_done()
     best = max(fits, key=lambda one: one.elbo if one.held_out is None else one.held_out.elbo)
-    found = _found(target, fits, best, name, held, request)
+    found = _found(target, fits, best, held, request)
     local = local_of(found, draws)
     findings: RowFindings | WeightFindings
     if local is not None:
@@ -126,12 +126,12 @@ def run_svi(
 
 
 def _found(
-    target: Target, fits: list[Trained], best: Trained, name: str, held: Subset | None, request: Request
+    target: Target, fits: list[Trained], best: Trained, held: Subset | None, request: Request
 ) -> TrainedRestarts:
     """What the check row by row needs to know."""
     return TrainedRestarts(
         target, [one.story for one in fits], [one.guide for one in fits], [one.params for one in fits],
-        fits.index(best), [one.converged for one in fits], name, sum(one.steps for one in fits), held,
+        fits.index(best), [one.converged for one in fits], held,
         refusal(request.svi.loss) if request.by_samples else "",
         training_notes(fits, best, by_samples=request.by_samples),
     )  # fmt: skip

@@ -62,4 +62,4 @@ def test_the_evidence_after_chains_does_not_follow_draws_that_the_guide_does_not
     log_q = torch.full((1000,), 2.0, dtype=torch.float64)
     log_q[::50] = -1400.0
     one = SimpleNamespace(log_p=log_p, log_q=log_q, elbo=-12.5)
-    assert ladder._evidence(SimpleNamespace(polished=object(), replicates=[one])) == -12.25
+    assert ladder._log_evidence(SimpleNamespace(polished=object(), replicates=[one])) == -12.25

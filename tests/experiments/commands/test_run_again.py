@@ -197,7 +197,7 @@ def test_an_experiment_of_this_project_is_found_by_its_name(coin, name):
         f"/elsewhere/experiments/{name}/__main__.py",
     ):
         spoil(coin, name=name, file=file)
-        assert _experiment(finished(coin)) == f"experiments.{name}"
+        assert _experiment(finished(coin))[0] == f"experiments.{name}"
     for file in (f"/elsewhere/{name}.py", f"/elsewhere/{name}/__main__.py"):
         spoil(coin, name=name, file=file)
         with pytest.raises(InputError, match="is not there"):
@@ -211,7 +211,7 @@ def test_a_script_of_ones_own_may_bear_the_name_of_a_room(coin, name):
     file.parent.mkdir()
     file.write_text("def main(run): pass\n")
     spoil(coin, name=name, file=str(file))
-    assert _experiment(finished(coin)) == file
+    assert _experiment(finished(coin)) == (file, file)
 
 
 def test_a_folders_script_runs_again(coin, capsys):
@@ -241,3 +241,15 @@ def test_a_run_from_before_the_script_had_a_folder_is_compared(tmp_path, capsys)
         assert capsys.readouterr().out.endswith("the same numbers, times aside\n")
         again = json.loads((tmp_path / str(number) / name / "config.json").read_text())
         assert again["file"].endswith(f"experiments/{name}/__main__.py")
+
+
+def test_a_helper_that_has_changed_is_told(coin, capsys):
+    """Of a script in a folder of its own, what stands beside it belongs to it."""
+    Path("dice").mkdir()
+    Path("dice/__main__.py").write_text(COIN.replace("beside_coin", "beside_dice"))
+    Path("dice/beside_dice.py").write_text("SIDES = 2\n")
+    assert main(["run", "dice", "--out", "runs"]) == 0
+    Path("dice/beside_dice.py").write_text("SIDES = 2  # of a coin\n")
+    capsys.readouterr()
+    assert main(["run", "--from", "runs/dice", "--out", "again"]) == 0
+    assert "dice has changed since that run" in capsys.readouterr().err

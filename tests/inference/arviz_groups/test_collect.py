@@ -10,7 +10,7 @@ import torch
 from pyro.infer import Predictive
 from torch.distributions import constraints
 
-from inference import fit, prior
+from inference import fit, load, prior
 from ppl_models.binomial_pixels import EXAMPLE, binomial_pixels
 
 az = pytest.importorskip("arviz")
@@ -274,3 +274,19 @@ def test_the_guide_in_pyros_predictive():
     assert ((fitted["x"].mean(0) - x).abs() < 4 * np.sqrt(0.7**2 + 0.7**2) / np.sqrt(200) + 0.4).all()
     assert not torch.isnan(others["x"]).any()
     assert fitted["x"].dtype == torch.float32
+
+
+def test_a_quantity_that_is_added_to_the_draws_goes_along(tmp_path):
+    """The draws that a user holds are those that ArviZ gets, and that are saved."""
+
+    def story():
+        mu = pyro.sample("mu", dist.Normal(0.0, 10.0))
+        with pyro.plate("row", 3, dim=-1):
+            pyro.sample("x", dist.Normal(mu, 2.0))
+
+    posterior = fit(story, {"x": torch.tensor([3.0, 5.0, 4.0])}, restarts=2, draws=40)
+    posterior.draws["twice"] = 2 * posterior.draws["mu"]
+    group = posterior.to_arviz(predictive=0)["posterior"]
+    assert np.array_equal(group["twice"], 2 * group["mu"])
+    posterior.save(tmp_path / "mu")
+    assert torch.equal(load(tmp_path / "mu", story).draws["twice"], posterior.draws["twice"])

@@ -44,9 +44,11 @@ class TrainedRestarts:
         target: the story and its data.
         stories, guides: trained programs; guides may be ``None``.
         params: name -> constrained value, of each restart.
+        best: index of the restart that answers.
         converged: whether each ended by its own rule.
         held_out: structure and data of rows that were held out; ``None`` without.
         refusal: why the story has no likelihood; empty where it has.
+        notes: remarks on the training.
     """
 
     target: Target
@@ -55,42 +57,39 @@ class TrainedRestarts:
     params: Sequence[Mapping[str, Any]]
     best: int
     converged: Sequence[bool]
-    name: str
-    steps: int
     held_out: tuple[Structure, Mapping[str, Observation]] | None = None
     refusal: str = ""
     notes: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
 
 
-def local_of(found: TrainedRestarts, draws: int) -> Local | None:
+def local_of(restarts: TrainedRestarts, draws: int) -> Local | None:
     """The trained programs of a fit whose unknowns all belong to rows; ``None`` where they do not.
 
     They do where every site lies in the data plate, and a guide, if one is needed, reads the rows (it has an
     argument ``data``) and draws each site in the story's plates, with a density.
     """
-    target = found.target
+    target = restarts.target
     pairs = tuple(
         Programs(Baked(story, params), None if guide is None else Baked(guide, params))
-        for story, guide, params in zip(found.stories, found.guides, found.params, strict=True)
+        for story, guide, params in zip(restarts.stories, restarts.guides, restarts.params, strict=True)
     )
-    structure = with_story(target.structure, pairs[found.best].story)
+    structure = with_story(target.structure, pairs[restarts.best].story)
     row_story = row_story_of(structure, target.observations)
     if row_story is None or target.plan.filled:
         return None
-    if found.refusal:
-        return Local(pairs, found.best, read=tuple(target.data), refusal=found.refusal)
-    guide, sampled = found.guides[found.best], set[str]()
+    if restarts.refusal:
+        return Local(pairs, restarts.best, read=tuple(target.data), refusal=restarts.refusal)
+    guide, sampled = restarts.guides[restarts.best], set[str]()
     if target.names:
         if guide is None or isinstance(guide, AutoGuide) or "data" not in signature(guide).parameters:
             return None
-        sampled = _sampled(row_story, pairs[found.best].guide, target)
+        sampled = _sampled(row_story, pairs[restarts.best].guide, target)
         if not sampled:
             return None
     told = guide is not None and "seen" in signature(guide).parameters
     kept, resampled = affordable(structure, target.names, len(pairs), draws)
     return Local(
-        pairs, found.best, target.names, tuple(n for n in target.plan.summed if n in sampled),
+        pairs, restarts.best, target.names, tuple(n for n in target.plan.summed if n in sampled),
         tuple(target.data), tuple(target.plan.seen) if told else (), kept, resampled,
     )  # fmt: skip
 
@@ -149,24 +148,24 @@ class RowFindings:
         return self.fit.local is not None and self.fit.local.resampled and self.drawn
 
 
-def examine(found: TrainedRestarts, local: Local, seed: int) -> RowFindings:
+def examine(restarts: TrainedRestarts, local: Local, seed: int) -> RowFindings:
     """Check such a fit, row by row."""
-    target, best = found.target, found.best
+    target, best = restarts.target, restarts.best
     structure = with_story(target.structure, local.restarts[best].story)
-    notes = [*_parameters(found), *found.notes]
+    notes = [*_parameters(restarts), *restarts.notes]
     fit = Fit(structure, target.observations, local.proposed, seed=seed, local=local)
     if local.refusal:
-        return RowFindings(fit, None, best, refusal=local.refusal, reasons=found.reasons, notes=tuple(notes))
+        return RowFindings(fit, None, best, refusal=local.refusal, notes=tuple(notes))
     guide = None
     if local.guide is not None:
-        guide = FittedGuide(found.guides[best], found.params[best], target.data, target.plan.seen)
+        guide = FittedGuide(restarts.guides[best], restarts.params[best], target.data, target.plan.seen)
     limits = [_ROWS if restart == best else _OTHERS for restart in range(len(local.restarts))]
-    checks = [_check(found, local, restart, seed, limit) for restart, limit in enumerate(limits)]
-    held_out = _held_out(found, local, seed)
+    checks = [_check(restarts, local, restart, seed, limit) for restart, limit in enumerate(limits)]
+    held_out = _held_out(restarts, local, seed)
     if len(checks) == 1:
         notes.append("There is a single restart: another might have reached a better optimum.")
-    spread = _spread(found, local, checks, seed)
-    reasons = [*found.reasons, *_reasons(found, checks, held_out, spread)]
+    spread = _spread(restarts, local, checks, seed)
+    reasons = _reasons(restarts, checks, held_out, spread)
     if local.guide is not None:
         missed = overlooked(fit, local, seed)
         reasons += [missed] if missed else []
@@ -177,25 +176,25 @@ def examine(found: TrainedRestarts, local: Local, seed: int) -> RowFindings:
     )  # fmt: skip
 
 
-def _parameters(found: TrainedRestarts) -> list[str]:
-    names = [n.replace("$$$", ".") for n in found.target.structure.params]
+def _parameters(restarts: TrainedRestarts) -> list[str]:
+    names = [n.replace("$$$", ".") for n in restarts.target.structure.params]
     if not names:
         return []
     shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     return [f"Parameters {shown}: point estimates; the draws do not show their uncertainty."]
 
 
-def _check(found: TrainedRestarts, local: Local, restart: int, seed: int, limit: int) -> RowCheck:
-    target = found.target
+def _check(restarts: TrainedRestarts, local: Local, restart: int, seed: int, limit: int) -> RowCheck:
+    target = restarts.target
     proposal = training_proposal(local, target.structure, target.observations, restart)
     return check_rows(proposal, limit if proposal.proposed else proposal.row_story.rows, seed)
 
 
-def _held_out(found: TrainedRestarts, local: Local, seed: int) -> RowCheck | None:
-    if found.held_out is None:
+def _held_out(restarts: TrainedRestarts, local: Local, seed: int) -> RowCheck | None:
+    if restarts.held_out is None:
         return None
-    structure, observations = found.held_out
-    proposal = training_proposal(local, structure, dict(observations), found.best)
+    structure, observations = restarts.held_out
+    proposal = training_proposal(local, structure, dict(observations), restarts.best)
     limit = _ROWS if proposal.proposed else proposal.row_story.rows
     return check_rows(proposal, limit, seed, sample=True)
 
@@ -254,18 +253,18 @@ def _by_row(log_w: torch.Tensor, drawn: bool) -> tuple[torch.Tensor, ...]:
     return elbo, bound, error, khat
 
 
-def _spread(found: TrainedRestarts, local: Local, checks: Sequence[RowCheck], seed: int) -> float | None:
+def _spread(restarts: TrainedRestarts, local: Local, checks: Sequence[RowCheck], seed: int) -> float | None:
     """Largest difference between the restarts' ELBOs, on the same rows, in nats per row."""
     if len(checks) == 1:
         return None
     values = [c.elbo for c in checks]
     if len({c.rows for c in checks}) > 1:  # rows differ by more than restarts do
-        values[found.best] = _check(found, local, found.best, seed, _OTHERS).elbo
+        values[restarts.best] = _check(restarts, local, restarts.best, seed, _OTHERS).elbo
     return max(values) - min(values)
 
 
 def _reasons(
-    found: TrainedRestarts, checks: Sequence[RowCheck], held_out: RowCheck | None, spread: float | None
+    restarts: TrainedRestarts, checks: Sequence[RowCheck], held_out: RowCheck | None, spread: float | None
 ) -> list[str]:
     reasons = []
     groups = [("fitted", max(checks, key=lambda c: c.flagged)), ("held-out", held_out)]
@@ -279,13 +278,13 @@ def _reasons(
             )
     if not all(math.isfinite(c.bound) for c in checks):
         reasons.append("The log density of some rows is not finite: the story cannot have produced them.")
-    if not all(found.converged):
-        count = sum(not c for c in found.converged)
+    if not all(restarts.converged):
+        count = sum(not c for c in restarts.converged)
         reasons.append(
-            f"{count} of {len(found.converged)} restarts stopped before convergence. Raise `steps`."
+            f"{count} of {len(restarts.converged)} restarts stopped before convergence. Raise `steps`."
         )
-    sites = found.target.structure.sites
-    numbers = sum(sites[n].value.numel() for n in found.target.observations) / max(1, checks[0].of)
+    sites = restarts.target.structure.sites
+    numbers = sum(sites[n].value.numel() for n in restarts.target.observations) / max(1, checks[0].of)
     if spread is not None and not spread <= _SPREAD * numbers:
         reasons.append(
             f"The restarts disagree: their ELBOs differ by {spread:.3g} nats per row, more than "
