@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from inference import options
+from inference.answers.completion import completed
 from inference.answers.result import Fit
 from inference.checks.certificate import Certificate
 from inference.checks.importance import Replicate
@@ -148,7 +149,7 @@ def _by_ladder(
         *own, shared = generators
         climbed = Climber(density, own, shared, draws, steps, bar.step).climb(guide)
     seconds = time.perf_counter() - began
-    known = _known(density, climbed.replicates)
+    known, undrawn = completed(_known(density, climbed.replicates), seed)
     plain = [f"{density.note}; plain Pyro was used, draw by draw."] if density.note else []
     certificate = verdict(
         climbed.replicates,
@@ -157,7 +158,7 @@ def _by_ladder(
         gradient_calls=density.gradient_calls,
         seconds=seconds,
         flaws=[density.flaw] if density.flaw else [],
-        notes=[*plain, *heavy(known.values)],
+        notes=[*plain, *heavy(known.values), *undrawn],
         polished=climbed.polished,
         reasons=climbed.reasons,
         missed=lambda log_evidence: climbed.missed,
@@ -189,6 +190,7 @@ def _by_svi(
     density = findings.density
     if not findings.replicates:
         return _nothing_unknown(density, began, found.history, found.converged, findings.notes)
+    known, undrawn = completed(_known(density, findings.replicates), seed)
     certificate = verdict(
         findings.replicates,
         rung=found.name,
@@ -196,11 +198,11 @@ def _by_svi(
         gradient_calls=found.gradient_calls,
         seconds=seconds,
         flaws=findings.flaws,
-        notes=findings.notes,
+        notes=[*findings.notes, *undrawn],
         missed=lambda log_evidence: _missed(density, findings.gaussians, log_evidence, seed),
         point_mass=findings.point_mass,
     )
-    return Posterior(_known(density, findings.replicates), certificate, findings.guide, found.history)
+    return Posterior(known, certificate, findings.guide, found.history)
 
 
 def prior(
@@ -296,11 +298,12 @@ def _nothing_unknown(
     log_evidence = float(density.log_prob(torch.zeros(1, 0, dtype=torch.float64)))
     reasons = [density.flaw] if density.flaw else []
     reasons += [] if all(converged) else ["Training stopped before convergence. Raise `steps`."]
+    known, undrawn = completed(Fit.of_density(density, {}, {}), 0)
     certificate = exact_verdict(
         log_evidence,
         method="svi" if converged else "exact",
         seconds=time.perf_counter() - began,
         reasons=reasons,
-        notes=notes,
+        notes=[*notes, *undrawn],
     )
-    return Posterior(Fit.of_density(density, {}, {}), certificate, None, history or [])
+    return Posterior(known, certificate, None, history or [])

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from inference.answers.completion import LARGEST, completed, unfinished
 from inference.answers.result import Fit
 from inference.checks.certificate import Certificate
 from inference.checks.importance import POOL, Replicate, weigh
@@ -78,11 +79,13 @@ class Posteriors:
         if not -len(self) <= index < len(self):
             raise IndexError(f"data set: expected an index below {len(self)}, got {index}.")
         index %= len(self)
-        density = self._stacked.density(index)
+        return Posterior(self._known(index), self.certificates[index], self._guide(index), [])
+
+    def _known(self, index: int) -> Fit:
+        """What is known of one data set."""
         values = {name: value[index, None] for name, value in self.draws.items()}
         stats = {"lp": self.log_p[index, None], "log_q": self._log_q[index, None]}
-        fit = Fit.of_density(density, values, stats)
-        return Posterior(fit, self.certificates[index], self._guide(index), [])
+        return Fit.of_density(self._stacked.density(index), values, stats)
 
     def _guide(self, index: int) -> Gaussian | Mixture:
         return self._guides[index // _BATCH].component(index % _BATCH)
@@ -154,15 +157,32 @@ def fit_many(
             fitted.append(one)
             bar.restart_done(len(one.certificates))
         values = stacked.constrain(torch.cat([one.z for one in fitted]))
-    return Posteriors(
-        values,
-        torch.cat([one.log_p for one in fitted]),
-        tuple(certificate for one in fitted for certificate in one.certificates),
-        time.perf_counter() - began,
-        stacked,
-        [one.guides for one in fitted],
-        torch.cat([one.log_q for one in fitted]),
-    )
+        posteriors = Posteriors(
+            values,
+            torch.cat([one.log_p for one in fitted]),
+            tuple(certificate for one in fitted for certificate in one.certificates),
+            time.perf_counter() - began,
+            stacked,
+            [one.guides for one in fitted],
+            torch.cat([one.log_q for one in fitted]),
+        )
+        return _completed(posteriors, seed, began)
+
+
+def _completed(posteriors: Posteriors, seed: int, began: float) -> Posteriors:
+    """Draw what the density leaves out, data set by data set."""
+    if not unfinished(posteriors._known(0)):
+        return posteriors
+    count, certificates = len(posteriors), []
+    columns: dict[str, list[Tensor]] = {}
+    for index, certificate in enumerate(posteriors.certificates):
+        known, undrawn = completed(posteriors._known(index), mix(seed, index), LARGEST // count)
+        certificates.append(replace(certificate, notes=(*certificate.notes, *undrawn)))
+        for name, value in known.values.items():
+            columns.setdefault(name, []).append(value[0])
+    draws = {name: torch.stack(parts) for name, parts in columns.items() if len(parts) == count}
+    seconds = time.perf_counter() - began
+    return replace(posteriors, draws=draws, certificates=tuple(certificates), seconds=seconds)
 
 
 class DataSets:

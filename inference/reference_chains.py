@@ -7,13 +7,14 @@ check of :func:`inference.fit`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from inference import options
+from inference.answers.completion import completed
 from inference.answers.result import Fit
 from inference.checks.certificate import Certificate
 from inference.density.log_density import LogDensity
@@ -105,8 +106,9 @@ def reference(
             given=prior_starts(density, chains // 2, seed),
         )
         bar.restart_done()
-    certificate = _certificate(found, density, time.perf_counter() - began)
-    return Posterior(Fit.of_points(density, found.z, {"lp": found.log_p}), certificate, None, bar.history)
+    known, undrawn = completed(Fit.of_points(density, found.z, {"lp": found.log_p}), seed)
+    certificate = _certificate(found, density, time.perf_counter() - began, undrawn)
+    return Posterior(known, certificate, None, bar.history)
 
 
 def _refuse_parameters(structure: Structure) -> None:
@@ -122,7 +124,9 @@ def _elements(density: LogDensity, z: Tensor) -> dict[str, Tensor]:
     return {name: value.reshape(len(z), -1).double() for name, value in density.constrain(z).items()}
 
 
-def _certificate(found: LongChains, density: LogDensity, seconds: float) -> Certificate:
+def _certificate(
+    found: LongChains, density: LogDensity, seconds: float, undrawn: Sequence[str]
+) -> Certificate:
     flaws = [density.flaw] if density.flaw else []
     return Certificate(
         trusted=found.converged and not flaws,
@@ -133,5 +137,8 @@ def _certificate(found: LongChains, density: LogDensity, seconds: float) -> Cert
         gradient_calls=found.gradient_calls,
         seconds=seconds,
         reasons=(*flaws, *found.reasons),
-        notes=tuple(f"{density.note}; plain Pyro was used, draw by draw." for _ in [0] if density.note),
+        notes=(
+            *(f"{density.note}; plain Pyro was used, draw by draw." for _ in [0] if density.note),
+            *undrawn,
+        ),
     )

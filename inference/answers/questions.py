@@ -22,7 +22,7 @@ from inference.density.enumeration import row_log_prob, table
 from inference.story.handlers import Known
 from inference.story.inspection import inspect_rows
 from inference.story.observations import Observation, as_observations, factorized, require_maskable
-from inference.story.plan import enumerating, plan, reaches_outside
+from inference.story.plan import enumerating, reaches_outside
 from inference.story.structure import Plate, Structure
 
 _DISCRETE = 4000  # draws of global discrete sites where nothing continuous was unknown
@@ -161,7 +161,7 @@ def ask(
     require_sites(fit, targets, "sites")
     new = args is not None or any(n not in fit.global_sites for n in observations) or fit.prior_draws > 0
     if not new and not observations:
-        return _about_fitted_rows(fit)
+        return about_fitted_rows(fit, targets if enumerate_targets else ())
     structure, checked = about(fit, observations, args, argument)
     rows = next(
         (p for s in structure.sites.values() for p in s.plates if fit.rows and p.name == fit.rows.name), None
@@ -198,11 +198,19 @@ def require_sites(fit: Fit, names: Collection[str], argument: str) -> None:
             )
 
 
-def _about_fitted_rows(fit: Fit) -> Question:
-    """The fitted rows with their data; their discrete latents are summed out."""
+def about_fitted_rows(fit: Fit, targets: Collection[str] = ()) -> Question:
+    """The fitted rows with their data; their discrete latents are summed out.
+
+    ``targets`` are discrete sites to be summed out too, where they were dropped.
+    """
     particles = fit.particles()
     sites = fit.structure.sample_sites
-    summed = plan(fit.structure, fit.observations).summed
+    relevant = fit.structure.ancestors(targets)
+    asked = [n for n in (*fit.plan.dropped, *fit.plan.imputed) if n in relevant]
+    summed = [*fit.plan.summed, *(n for n in asked if sites[n].enumerable)]
+    for name in asked:
+        if name not in summed and name in fit.plan.dropped:
+            particles[name] = _drawn_before(fit, name)
     known = {*particles, *fit.observations, *summed}
     dropped = tuple(n for n in sites if n not in known and not sites[n].observed)
     particles = {n: v for n, v in particles.items() if n in sites}
@@ -210,6 +218,16 @@ def _about_fitted_rows(fit: Fit) -> Question:
     return Question(
         fit.structure, particles, fit.observations, tuple(summed), (), dropped, fit.rows, False, count
     )
+
+
+def _drawn_before(fit: Fit, name: str) -> Tensor:
+    """The draws of a dropped site, restarts joined."""
+    if name not in fit.values:
+        raise ValueError(
+            f"sites: what is asked for depends on {name!r}, a {type(fit.structure.sites[name].fn).__name__} "
+            f"that nothing seen depends on and of which no draws were kept. Ask `sample` instead."
+        )
+    return fit.values[name].flatten(0, 1)
 
 
 def _global_particles(
@@ -226,7 +244,7 @@ def _global_particles(
     missing = [n for n in wanted if n not in found]
     if missing:
         known = fit.particles() or {"": torch.zeros(_DISCRETE)}
-        drawn = draw_discrete(_about_fitted_rows(fit), known, fit.seed)
+        drawn = draw_discrete(about_fitted_rows(fit), known, fit.seed)
         found.update({n: v for n, v in drawn.items() if n in missing})
     return found
 

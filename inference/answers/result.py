@@ -16,6 +16,7 @@ from inference.answers.row_programs import Local
 from inference.density.log_density import LogDensity
 from inference.story.handlers import Known
 from inference.story.observations import Observation
+from inference.story.plan import Plan, plan
 from inference.story.structure import Plate, Structure
 
 Particles = dict[str, Tensor]
@@ -71,6 +72,11 @@ class Fit:
         leaves = set(structure.leaves())
         names = [n for n, s in structure.sample_sites.items() if not s.within(rows) and n not in leaves]
         return cls(structure, {}, tuple(names), prior_draws=draws, seed=seed)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What became of every site when the story was fitted."""
+        return plan(self.structure, self.observations)
 
     @property
     def observed(self) -> tuple[str, ...]:
@@ -136,9 +142,12 @@ class Fit:
 
     @property
     def global_sites(self) -> tuple[str, ...]:
-        """Latent sites outside the data plate, which every new row shares."""
+        """Latent sites outside the data plate, which every new row shares.
+
+        Nothing was learned of a site on which nothing seen depends: a question draws or weighs it anew.
+        """
         observed = set(self.observed)
-        leaves = set(self.structure.leaves()) if not observed else set()
+        leaves = set(self.structure.leaves() if not observed else () if self.prior_draws else self.plan.dropped)
         return tuple(
             n
             for n, s in self.structure.sample_sites.items()

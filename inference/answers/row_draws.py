@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from pyro import poutine
 from torch import Tensor
 
-from inference.answers.row_programs import PER_DRAW, Local, training_proposal
+from inference.answers.row_programs import PER_DRAW, Local, assumable, training_proposal
 from inference.answers.row_proposal import RowProposal
 from inference.answers.row_story import RowStory
 from inference.checks.psis import MINIMUM_DRAWS, pareto_smooth_rows
@@ -55,7 +56,9 @@ def training_draws(
     names = [n for n in sites if n in local.proposed or sites[n].kind == "deterministic"]
     restarts = []
     for restart in range(len(local.restarts)):
-        proposal = training_proposal(local, structure, dict(observations), restart)
+        proposal = _told(training_proposal(local, structure, dict(observations), restart), names)
+        hidden = set(proposal.summed)  # run forward, they would be drawn from their prior
+        names = [n for n in names if n in local.proposed or not hidden & structure.ancestors([n])]
         with proposal.row_story.structure.call.room(seed + restart), torch.no_grad():
             if local.resampled or proposal.assumed or proposal.filled:
                 draws = PER_DRAW * local.kept if local.resampled else proposal.draws
@@ -64,6 +67,15 @@ def training_draws(
                 chosen = proposal.propose(local.kept)
             restarts.append(forward(proposal.row_story, chosen, names, local.kept))
     return {n: torch.stack([one[n] for one in restarts]) for n in names}
+
+
+def _told(proposal: RowProposal, names: Sequence[str]) -> RowProposal:
+    """Assume, rather than sum out, the discrete sites that deterministic ones depend on: these are drawn."""
+    structure = proposal.row_story.structure
+    above = structure.ancestors(n for n in names if structure.sites[n].kind == "deterministic")
+    told = tuple(n for n in proposal.summed if n in above and assumable(structure.sites[n]))
+    rest = tuple(n for n in proposal.summed if n not in told)
+    return replace(proposal, assumed=(*proposal.assumed, *told), summed=rest) if told else proposal
 
 
 def forward(

@@ -136,18 +136,22 @@ class Evaluation:
         return value, sites, _largest(run)
 
     def _site_values(self, run: Any, unknown: Unknown) -> dict[str, Tensor]:
-        """Values of the unknown sites and of the deterministic ones that are no sums."""
+        """Values of the unknown sites and of the deterministic ones that are functions of these.
+
+        What is dropped has a stand-in here, whose value means nothing: what depends on it is drawn later.
+        """
         found = [n for n, s in self.structure.sites.items() if s.kind == "deterministic"]
-        hidden = set(self.plan.summed)
-        if hidden:
-            found = [n for n in found if not hidden & self.structure.ancestors([n])]
+        loose = self.plan.loose
+        if loose:
+            found = [n for n in found if not loose & self.structure.ancestors([n])]
         return {**unknown.values, **{n: torch.as_tensor(run.nodes[n]["value"]).double() for n in found}}
 
     def _stand_in(self, groups: int | None = None) -> dict[str, Tensor]:
         """Values of the dropped sites; those of the first rows where one row stands for each group."""
         sites = self.structure.sites
         rows = self.structure.row_plate(self.observations) if groups is not None else None
-        return {n: sites[n].value[: groups if sites[n].within(rows) else None] for n in self.plan.dropped}
+        values = {n: sites[n].value for n in self.plan.dropped}
+        return {n: v[:groups] if sites[n].within(rows) else v for n, v in values.items()}
 
     def key(self, inputs: Mapping[str, Any]) -> Hashable | None:
         """What fits that can share a trace have in common."""

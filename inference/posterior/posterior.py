@@ -75,6 +75,12 @@ class Posterior:
     def draws(self) -> dict[str, Tensor]:
         """Site -> (restart, draw, *site shape): constrained, equally weighted, deterministic sites too.
 
+        A sample site that nothing seen depends on (a discrete one, or one of rows) is drawn from its
+        conditional given each draw of the unknowns, and so are missing elements of what was seen; of Pyro's
+        ``obs_mask`` the site of the whole bears the name. Discrete sites that were summed out have
+        :meth:`probabilities` instead; deterministic sites that depend on them are computed from draws of
+        them. What is too large to be drawn is named in the certificate's notes.
+
         Where all unknowns belong to rows, they are drawn when they are first asked for, under the networks of
         each restart, and no more than fit into 2^24 numbers (10,000 rows with 16 latent numbers each keep
         26 draws of each of 4 restarts). They are resampled by their weights, if the fit is trusted and that

@@ -30,6 +30,16 @@ class Plan:
     seen: Mapping[str, Tensor]
     filled: tuple[str, ...]
 
+    @property
+    def loose(self) -> frozenset[str]:
+        """Sites whose values, or some elements, are no function of the unknowns: summed out, or dropped."""
+        return frozenset({*self.summed, *self.dropped, *self.imputed})
+
+    @property
+    def imputed(self) -> tuple[str, ...]:
+        """Half-seen sites whose missing elements are dropped: nothing that counts depends on them."""
+        return tuple(n for n in self.seen if n not in self.filled and n not in self.summed)
+
 
 def plan(structure: Structure, observations: Mapping[str, Observation]) -> Plan:
     """Decide which sites are inferred, summed out and dropped.
