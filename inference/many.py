@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.answers.completion import LARGEST, completed, unfinished
+from inference.answers.completion import KEPT_NUMBERS, completed, unfinished
 from inference.answers.result import Fit
 from inference.checks.certificate import Certificate
 from inference.checks.importance import POOL, Replicate, weigh
@@ -176,7 +176,7 @@ def _completed(posteriors: Posteriors, seed: int, began: float) -> Posteriors:
     count, certificates = len(posteriors), []
     columns: dict[str, list[Tensor]] = {}
     for index, certificate in enumerate(posteriors.certificates):
-        known, undrawn = completed(posteriors._known(index), mix(seed, index), LARGEST // count)
+        known, undrawn = completed(posteriors._known(index), mix(seed, index), KEPT_NUMBERS // count)
         certificates.append(replace(certificate, notes=(*certificate.notes, *undrawn)))
         for name, value in known.values.items():
             columns.setdefault(name, []).append(value[0])

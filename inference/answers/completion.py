@@ -1,9 +1,9 @@
 """Draw what a density leaves out: sites on which nothing seen depends, and what is computed from them.
 
 In the density such a site has a stand-in, whose value means nothing. After the fit it is drawn from its
-conditional given each draw of the unknowns, one value per draw, and deterministic sites are computed from what
-was drawn. Nothing that was seen depends on a dropped site, so that running the story forward is exact; sites that
-were summed out are first drawn from their conditional given the data.
+conditional given each draw of the unknowns, one value per draw, and deterministic sites are computed from
+what was drawn. Nothing that was seen depends on a dropped site, so that running the story forward is exact;
+sites that were summed out are first drawn from their conditional given the data.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from inference.answers.questions import about_fitted_rows, draw_discrete
 from inference.answers.result import Fit, Particles, run_forward
 from inference.story.plan import Plan
 
-LARGEST = 2**24  # numbers that draws of dropped sites may hold: 128 MB
+KEPT_NUMBERS = 2**24  # numbers that draws of dropped sites may hold: 128 MB
 _WORK = 2**27  # numbers that drawing summed-out sites may compute; some five seconds
+_HIDDEN = "the discrete sites that they depend on are summed out, and too many to draw"
 _CHUNK = 2**20  # numbers of the largest site that are drawn at once
 
 
@@ -43,7 +44,7 @@ def unfinished(fit: Fit) -> list[str]:
     ]
 
 
-def completed(fit: Fit, seed: int, largest: int = LARGEST) -> tuple[Fit, list[str]]:
+def completed(fit: Fit, seed: int, largest: int = KEPT_NUMBERS) -> tuple[Fit, list[str]]:
     """Add to a fit's draws those of the sites that its density leaves out.
 
     Args:
@@ -66,7 +67,7 @@ def completed(fit: Fit, seed: int, largest: int = LARGEST) -> tuple[Fit, list[st
     drawn: Particles = {}
     if names:
         particles, lost = _with_hidden(fit, names, seed)
-        notes.append(_note(lost, "the discrete sites that they depend on are summed out, and too many to draw"))
+        notes.append(_note(lost, _HIDDEN))
         names = [n for n in names if n not in lost]
         try:
             drawn = _forward(fit, fit.plan, particles, names, seed) if names else {}
@@ -101,7 +102,7 @@ def _affordable(fit: Fit, names: Sequence[str], largest: int) -> tuple[list[str]
 
 
 def _with_hidden(fit: Fit, names: Sequence[str], seed: int) -> tuple[Particles, list[str]]:
-    """Draws of the unknowns with those of the summed-out sites that matter, and the names these would take."""
+    """Draws of the unknowns and of the summed-out sites that matter; names that these are too many for."""
     particles = {n: v for n, v in fit.particles().items() if n in fit.structure.sites}
     hidden = set(fit.plan.summed)
     needing = [n for n in names if hidden & fit.structure.ancestors([n])]

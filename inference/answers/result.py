@@ -147,7 +147,9 @@ class Fit:
         Nothing was learned of a site on which nothing seen depends: a question draws or weighs it anew.
         """
         observed = set(self.observed)
-        leaves = set(self.structure.leaves() if not observed else () if self.prior_draws else self.plan.dropped)
+        leaves = set() if observed else set(self.structure.leaves())
+        if not self.prior_draws:
+            leaves |= set(self.plan.dropped)
         return tuple(
             n
             for n, s in self.structure.sample_sites.items()

@@ -1,5 +1,7 @@
 """Answers row by row where names, shapes or a missing guide could silently change the numbers."""
 
+import math
+
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -130,3 +132,36 @@ def test_a_held_out_loss_on_samples_is_no_elbo_and_not_shared_out_among_rows():
     fitted = fit(Push(), {"x": X}, loss=loss, held_out=0.25, restarts=1, steps=60)
     (note,) = [n for n in fitted.certificate.notes if "held out" in n]
     assert "nats" not in note and float(note.rsplit(" ", 1)[1].rstrip(".")) >= 50
+
+
+class Labelled(PyroModule):
+    def __init__(self):
+        super().__init__()
+        self.gap = torch.nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, n):
+        with pyro.plate("row", n, dim=-1):
+            y = pyro.sample("y", dist.Bernoulli(0.3))
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            k = pyro.sample("k", dist.Poisson(z.exp()))
+            pyro.deterministic("label", 1.0 * y)
+            pyro.deterministic("twice", 2 * k)
+            pyro.sample("x", dist.Normal(z + self.gap * y, 0.5))
+
+
+def linear(n, data):
+    x = data["x"]
+    with pyro.plate("row", n, dim=-1):
+        pyro.sample("z", dist.Normal(torch.where(x > 1.5, x - 3, x) * 0.8, 0.6))
+
+
+def test_what_hangs_on_summed_out_labels_of_rows_follows_their_conditional():
+    """Run forward beside draws of z alone, the labels would be drawn from their prior: 0.3 in every row."""
+    x = torch.cat([torch.linspace(-1, 0, 10), torch.linspace(3.0, 4.0, 10)])
+    posterior = fit(Labelled, {"x": x}, guide=linear, restarts=1, steps=30, draws=400)
+    p, label = posterior.probabilities("y")[:, 1], posterior.draws["label"][0]
+    # both choose among 64 weighted draws for each label, of at least 16 effective ones
+    error = (p * (1 - p) * (1 / 400 + 2 / 16)).sqrt()
+    assert bool((abs(label.mean(0) - p) < 4 * error).all()) and p.max() > 0.9 and p.min() < 0.05
+    k, rate = posterior.draws["twice"][0] / 2, posterior.draws["z"][0].exp()
+    assert abs(float((k - rate).mean())) < 4 * float(rate.mean().sqrt()) / math.sqrt(k.numel())
