@@ -58,8 +58,10 @@ def plan(structure: Structure, observations: Mapping[str, Observation]) -> Plan:
     for name in summed:
         _require_enumerable(structure, name)
     filled = []
+    shown = {n for n, s in structure.sites.items() if s.kind == "deterministic"}  # has no density
     for name, one in observations.items():
-        if one.complete or not (structure.children(name) - set(dropped)):
+        idle = {*dropped, *shown} if sites[name].discrete else set(dropped)
+        if one.complete or not (structure.children(name) - idle):
             if one.seen is not None:
                 require_maskable(name, sites[name].fn, one.seen)
         elif sites[name].discrete:

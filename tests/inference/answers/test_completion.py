@@ -192,3 +192,16 @@ def test_where_nothing_continuous_is_unknown_nothing_is_frozen_either():
     posterior = fit(story, {"x": torch.tensor([0.0, 1.0])})
     assert not posterior.draws and "label: not among the draws" in posterior.certificate.notes[0]
     assert posterior.sample("label").shape == (2,)
+
+
+def test_missing_counts_that_only_a_deterministic_site_depends_on():
+    def counts(n):
+        a = pyro.sample("a", dist.Gamma(3.0, 1.0))
+        with pyro.plate("row", n):
+            k = pyro.sample("k", dist.Poisson(a))
+        pyro.deterministic("total", k.sum())
+
+    posterior = fit(counts, {"k": np.ma.masked_array([2.0, 9.0, 4.0], [0, 1, 0])}, **FIT)
+    mean = 9 / 3  # a ~ Gamma(3 + 6, 1 + 2); the missing count has mean E a and variance E a + Var a
+    near(posterior.draws["k"][..., 1], mean, math.sqrt(mean + 1), 3.7)
+    torch.testing.assert_close(posterior.draws["total"], 6 + posterior.draws["k"][..., 1])
