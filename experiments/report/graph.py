@@ -80,7 +80,7 @@ def graph_svg(structure: Structure, seen: Collection[str] = (), note: str = "") 
     --------
     >>> import pyro, pyro.distributions as dist
     >>> from inference.story.call import Call
-    >>> from inference.story.structure import inspect_story
+    >>> from inference.story.inspection import inspect_story
     >>> def coin(n):
     ...     bias = pyro.sample("bias", dist.Beta(2.0, 2.0))
     ...     with pyro.plate("toss", n, dim=-1):
