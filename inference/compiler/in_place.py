@@ -4,11 +4,9 @@ A story may fill a tensor bit by bit (``p = zeros(n, 5); p[:, 0] = ...``), as Py
 does. ``torch.func.functionalize`` gives such a run its values, but not its gradient: it detaches what was
 written before it reads it again.
 
-Here memory that is written to is kept as parts: what it held first, and what was written where. Which
-elements a view sees is found by applying the view to the elements' own numbers. A read puts together the
-parts that it sees: one of them alone where the view is what was written (a loop over time reads what it
-wrote), else a concatenation, so that a tensor filled piece by piece costs what ``torch.cat`` of the pieces
-costs.
+Here a view of memory that is written to is made when it is read, out of what the memory holds by then
+(:mod:`inference.compiler.written_memory`). Which elements it sees is found by applying the view to the
+elements' own numbers.
 """
 
 from __future__ import annotations
@@ -23,14 +21,14 @@ from torch import Tensor
 
 from inference.compiler.operations import aten
 from inference.compiler.tape import Op, Ref, Size, Tape
+from inference.compiler.written_memory import Elements, Memory
 
-# Views that show other elements than their numbers would tell, or that follow strides
+# views of elements in another form, and one that follows strides, which a copy may change
 _OPAQUE = frozenset({
     aten.as_strided.default, aten.view.dtype, aten.view_as_real.default, aten.view_as_complex.default,
     aten._conj.default, aten._neg_view.default,
 })  # fmt: skip
 _RENAMED = {aten.pow_.Scalar: aten.pow.Tensor_Scalar, aten.pow_.Tensor: aten.pow.Tensor_Tensor}
-Elements = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class Sharing:
@@ -45,13 +43,14 @@ class Sharing:
 
     Attributes:
         written: the values (of several that share memory, the first) that are written to.
-        torn: whether something was written to that is seen with and without its gradient.
+        torn: whether a detached copy is written to, or read after what it was detached from was written to.
     """
 
     def __init__(self, ops: Sequence[Op], live: Sequence[int] = ()) -> None:
         self._roots: dict[int, int] = {}
         self._live = set(live)
-        self._tied: set[int] = set()
+        self._detached: dict[int, int] = {}  # a detached copy -> what it was detached from
+        self._stale: set[int] = set()
         self.written: set[int] = set()
         self.torn = False
         for op in ops:
@@ -62,14 +61,16 @@ class Sharing:
         return self._roots.get(number, number)
 
     def _take(self, op: Op) -> None:
-        depends = any(self.root(n) in self._live for n in op.refs)
+        used = {self.root(n) for n in op.refs}
         changed = {self.root(n) for n in _target_numbers(op)}
         self.written |= changed
-        self.torn = self.torn or not changed.isdisjoint(self._tied)
+        self.torn = self.torn or not used.isdisjoint(self._stale) or not changed.isdisjoint(self._detached)
+        self._stale |= {copy for copy, source in self._detached.items() if source in changed}
+        depends = not used.isdisjoint(self._live)
         if is_view(op):
             source = self.root(op.args[0].index)
             if op.target is aten.detach.default and depends:
-                self._tied |= {source, *op.outs}
+                self._detached.update(dict.fromkeys(op.outs, source))
             else:
                 self._roots.update({out: source for out in op.outs if out != source})
         if depends:
@@ -77,7 +78,7 @@ class Sharing:
 
 
 def functional(target: Any) -> Any:
-    """The operation that returns what one in place, or with ``out=``, writes; ``None`` where there is none."""
+    """What returns the values that an operation writes in place, or to ``out=``; ``None`` for want of it."""
     if target in _RENAMED:
         return _RENAMED[target]
     schema, packet = target._schema, target.overloadpacket
@@ -108,6 +109,7 @@ def _is_written(argument: Any) -> bool:
 
 
 def is_view(op: Op) -> bool:
+    """Whether the results show memory of the first argument."""
     schema = op.target._schema  # type: ignore[attr-defined]
     if schema.is_mutable or op.target is aten.lift_fresh.default or len(op.outs) < 1:
         return False
@@ -124,96 +126,6 @@ def _target_numbers(op: Op) -> list[int]:
                 raise ValueError(f"it changes several tensors at once ({op.target})")
             found.append(one.index)
     return found
-
-
-class _Memory:
-    """A tensor that is written to: its parts, and for each element the part and the place in it."""
-
-    def __init__(self, value: Tensor) -> None:
-        self.shape, self.dtype = value.shape, value.dtype
-        self.version = 0
-        self._start(value)
-
-    def _start(self, value: Tensor) -> None:
-        self.parts = [value]
-        self.owner = np.zeros(value.numel(), dtype=np.int64)
-        self.offset = np.arange(value.numel())
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is one tensor."""
-        return len(self.parts) == 1
-
-    def write(self, elements: Elements, value: Tensor) -> None:
-        """Put values in the place of elements."""
-        self.version += 1
-        if len(np.unique(elements)) < elements.size:
-            raise ValueError("it writes to elements that share memory")
-        if elements.size == self.owner.size and bool((elements.ravel() == np.arange(elements.size)).all()):
-            self._start(value.reshape(self.shape))
-            return
-        self.owner[elements] = len(self.parts)
-        self.offset[elements] = np.arange(elements.size).reshape(elements.shape)
-        self.parts.append(value)
-
-    def read(self, elements: Elements) -> Tensor:
-        """The values of elements, in their shape."""
-        return self._assembled(self.owner[elements], self.offset[elements])
-
-    def joined(self) -> Tensor:
-        """All of it as one tensor."""
-        if not self.whole:
-            self._start(self.read(np.arange(self.owner.size).reshape(self.shape)))
-        return self.parts[0]
-
-    def _assembled(self, owner: Elements, offset: Elements) -> Tensor:
-        if self._is_part(owner, offset):
-            return self.parts[int(owner.flat[0])].reshape(owner.shape)
-        for axis in range(owner.ndim):
-            slabs = self._slabs(owner, offset, axis)
-            if slabs is not None:
-                return _concatenated(slabs, owner.shape, axis)
-        used = np.unique(owner)
-        sizes = [self.parts[i].numel() for i in used]
-        start = np.zeros(len(self.parts), dtype=np.int64)
-        start[used] = np.cumsum([0, *sizes[:-1]])
-        flat = [self.parts[i].reshape(-1) for i in used]
-        place = torch.from_numpy(np.ascontiguousarray(start[owner] + offset).reshape(-1))
-        together = torch.cat(flat) if len(flat) > 1 else flat[0]
-        return together.index_select(0, place).reshape(owner.shape)
-
-    def _is_part(self, owner: Elements, offset: Elements) -> bool:
-        """Whether what is seen is one part, as it was written."""
-        if not owner.size or not (owner == owner.flat[0]).all():
-            return False
-        same = offset.size == self.parts[int(owner.flat[0])].numel()
-        return same and bool((offset.ravel() == np.arange(offset.size)).all())
-
-    def _slabs(self, owner: Elements, offset: Elements, axis: int) -> list[tuple[Tensor, int]] | None:
-        """Parts, each with its extent, that follow each other along an axis; ``None`` if they do not."""
-        rows = np.moveaxis(owner, axis, 0).reshape(owner.shape[axis], -1)
-        if not rows.size or not (rows == rows[:, :1]).all():
-            return None
-        edges = [0, *(np.flatnonzero(np.diff(rows[:, 0])) + 1).tolist(), len(rows)]
-        found: list[tuple[Tensor, int]] = []
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
-            seen = np.take(owner, range(start, stop), axis), np.take(offset, range(start, stop), axis)
-            if self._is_part(*seen):
-                part = self.parts[rows[start, 0]]
-            elif rows[start, 0] == 0 and owner.shape == self.shape:
-                part = self.parts[0].narrow(axis, start, stop - start)
-            else:
-                return None
-            found.append((part, stop - start))
-        return found
-
-
-def _concatenated(slabs: list[tuple[Tensor, int]], shape: tuple[int, ...], axis: int) -> Tensor:
-    flat = shape[:axis] + shape[axis + 1 :]
-    if all(extent == 1 and part.shape == flat for part, extent in slabs):
-        return torch.stack([part for part, _ in slabs], axis)
-    sized = [part.reshape(*shape[:axis], extent, *shape[axis + 1 :]) for part, extent in slabs]
-    return torch.cat(sized, axis) if len(sized) > 1 else sized[0]
 
 
 @dataclass(frozen=True)
@@ -238,7 +150,7 @@ class _Replay:
         if self.sharing.torn:
             raise ValueError("it writes to memory that a detached tensor shares")
         self.views: dict[int, _View] = {}
-        self.memories: dict[int, _Memory] = {}
+        self.memories: dict[int, Memory] = {}
         self.made: dict[int, tuple[int, Tensor]] = {}  # a view -> version of its memory, and its value
 
     def run(self) -> list[Tensor]:
@@ -272,7 +184,7 @@ class _Replay:
                 continue
             if number in self.written:
                 fresh = value.clone() if op.target is aten.lift_fresh.default else value
-                self.memories[number] = _Memory(fresh)
+                self.memories[number] = Memory(fresh)
                 self.views[number] = _View(np.arange(value.numel()).reshape(value.shape))
             else:
                 self.values[number] = value
@@ -301,7 +213,7 @@ class _Replay:
             self.made[number] = memory.version, value
         return value
 
-    def _seen(self, memory: _Memory, view: _View) -> Tensor:
+    def _seen(self, memory: Memory, view: _View) -> Tensor:
         if view.op is None:
             return memory.joined()
         if not memory.whole:
@@ -365,7 +277,9 @@ def _scattered(own: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     return torch.where(mask, source.reshape(-1).index_select(0, place).reshape(own.shape), own)
 
 
-def _put(own: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False) -> Tensor | None:
+def _put(
+    own: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False
+) -> Tensor | None:
     """Values under a mask of the leading axes; ``None`` for indices of other kinds."""
     if len(indices) != 1 or indices[0] is None or indices[0].dtype != torch.bool:
         return None

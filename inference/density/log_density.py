@@ -1,9 +1,10 @@
 """A story and its data as one function: unconstrained vector -> log joint density, in batches.
 
 Pyro runs once. The program is recorded as a tape of tensor operations; the tape is differentiated, batched
-over draws, shortened, and compared with plain Pyro at fresh points, values and a gradient. If they disagree, if the program draws
-random numbers, or if it cannot be recorded (it branches on values, say), plain Pyro takes over, draw by draw:
-slower, and said in ``LogDensity.note``. What was traced serves the next fit of the same story and shapes.
+over draws, shortened, and compared with plain Pyro at fresh points: values, and at one of them the gradient.
+If they disagree, if the program draws random numbers, or if it cannot be recorded (it branches on values,
+say), plain Pyro takes over, draw by draw: slower, and said in ``LogDensity.note``. What was traced serves the
+next fit of the same story and shapes.
 """
 
 from __future__ import annotations

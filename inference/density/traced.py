@@ -1,7 +1,7 @@
 """A story traced: its log density and its sites as functions of any number of points.
 
-The Pyro program is run once under a recorder. What comes out is compared with plain Pyro at fresh points; if
-they disagree, or the program draws random numbers or cannot be recorded, plain Pyro takes over.
+The Pyro program is run once under a recorder. What comes out is compared with plain Pyro at fresh points,
+values and a gradient (which a recording can lose while all values are right); if they disagree, or the program draws random numbers or cannot be recorded, plain Pyro takes over.
 
 What was traced is kept for the next fit of the same story with data of the same shapes (:class:`Kept`). A
 tape is a function of the data, the masks and the tensor arguments, so that it serves other numbers too. It is
@@ -29,7 +29,7 @@ from inference.compiler.tape import Tape
 from inference.runtime.isolation import isolated
 
 _AGREEMENT = 1e-8  # of the tape with plain Pyro, relative; float64 sums of 1e6 terms stay below it
-_STEP = 1e-5  # of differences: about the third root of float64's precision, which makes both their errors small
+_STEP = 1e-5  # of differences: about the third root of float64's precision, where their two errors meet
 _ROUGHLY = 1e-3  # of a gradient with differences: what is lost differs by more
 
 Evaluated = tuple[Tensor, dict[str, Tensor]]

@@ -5,7 +5,9 @@ import pyro.distributions as dist
 import pytest
 import torch
 
+from inference.compiler import recording
 from inference.compiler.recording import record
+from inference.compiler.simplify import simplify
 from inference.density.log_density import LogDensity
 from inference.runtime.isolation import isolated
 from inference.story.call import Call
@@ -258,3 +260,96 @@ def test_writes_in_place_keep_their_gradient(spelling):
     rounded = 1e-6 if spelling != "single precision" else 1.0
     torch.testing.assert_close(grad, differences(found.log_prob, z), rtol=rounded, atol=10 * rounded)
     assert bool((grad + z / 4).abs().amax() > 0.1)  # more than the prior's
+
+
+def test_a_loop_over_time_costs_what_its_steps_cost():
+    """What was written is read as it is, and all of it put together once: no copy of the series per step."""
+
+    def series(length):
+        def function(z):
+            h = torch.zeros(length)
+            h[0] = z[0]
+            for t in range(1, length):
+                h[t] = z[1] * h[t - 1] + z[2]
+            return h.square().sum()
+
+        with isolated(0):
+            return simplify(record(function, torch.ones(3)).tape).ops
+
+    assert len(series(40)) - len(series(20)) <= 20 * 3
+    assert sum("cat" in str(op.target) or "stack" in str(op.target) for op in series(40)) == 1
+
+
+def test_columns_filled_one_by_one_are_one_concatenation():
+    with isolated(0):
+        tape = simplify(record(lambda z: columns(z).sum(), torch.ones(3)).tape)
+    names = [str(op.target) for op in tape.ops]
+    assert names.count("aten.cat.default") == 1 and not any("scatter" in n or "index" in n for n in names)
+
+
+def test_what_was_read_out_of_what_was_written_is_told():
+    def function(z, a, b):
+        m = torch.zeros(4)
+        m[1:3] = a
+        return z.sum() * float(m.sum()) + b.sum()
+
+    assert record(function, torch.ones(2), torch.ones(2), torch.ones(2)).read == {1}
+
+
+def into_a_tensor_from_outside():
+    outside = zeros()
+
+    def mean(b):
+        outside[2:] = 0.5
+        return outside + b[0]
+
+    return mean
+
+
+def into_what_was_detached(b):
+    m = b[0] * X
+    m.detach()[2:] = 3.0
+    return m
+
+
+def diagonal_by_strides(b):
+    return b.outer(b).fill_diagonal_(3.0).reshape(-1)[:6]
+
+
+def seen_after_a_write(b):
+    m = b[0] * X
+    before = m.detach()
+    m[2:] = b[1]
+    return m + before
+
+
+@pytest.mark.parametrize(
+    "mean", [into_a_tensor_from_outside(), into_what_was_detached, diagonal_by_strides, seen_after_a_write]
+)
+def test_what_cannot_be_followed_is_left_to_plain_pyro(mean):
+    found, z = density(mean), points()
+    assert not found.traced and "could not be traced (ValueError: it " in found.note
+    torch.testing.assert_close(found.value_and_grad(z), found._looped_gradient(z))
+
+
+def without_gradient(b):
+    with torch.no_grad():
+        shift = b[1] * X
+    return b[0] * X + shift
+
+
+def test_a_gradient_that_is_not_plain_pyros_does_not_serve():
+    """A tape knows nothing of ``no_grad``: it has the gradient of what is computed there, plain Pyro has not."""
+    found, z = density(without_gradient), points()
+    assert not found.traced and "gradient of the traced graph differs from plain Pyro's" in found.note
+    torch.testing.assert_close(found.value_and_grad(z), found._looped_gradient(z))
+
+
+@pytest.mark.parametrize(
+    ("spelling", "yardstick"), [("m[a:b] =", "plain Pyro's"), ("read before and after", "differences of its values")]
+)
+def test_a_gradient_lost_on_the_tape_does_not_serve(monkeypatch, spelling, yardstick):
+    """As it was lost: what was written is detached before it is read."""
+    monkeypatch.setattr(recording, "_without_writes", recording._functionalized)
+    found = density(SPELLINGS[spelling])
+    assert not found.traced and f"differs from {yardstick}" in found.note
