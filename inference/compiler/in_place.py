@@ -21,7 +21,7 @@ from torch import Tensor
 
 from inference.compiler.operations import aten
 from inference.compiler.tape import Op, Ref, Size, Tape
-from inference.compiler.written_memory import Elements, Memory
+from inference.compiler.written_memory import Elements, WrittenMemory
 
 # views of elements in another form, and one that follows strides, which a copy may change
 _OPAQUE = frozenset({
@@ -150,7 +150,7 @@ class _Replay:
         if self.sharing.torn:
             raise ValueError("it writes to memory that a detached tensor shares")
         self.views: dict[int, _View] = {}
-        self.memories: dict[int, Memory] = {}
+        self.memories: dict[int, WrittenMemory] = {}
         self.made: dict[int, tuple[int, Tensor]] = {}  # a view -> version of its memory, and its value
 
     def run(self) -> list[Tensor]:
@@ -184,7 +184,7 @@ class _Replay:
                 continue
             if number in self.written:
                 fresh = value.clone() if op.target is aten.lift_fresh.default else value
-                self.memories[number] = Memory(fresh)
+                self.memories[number] = WrittenMemory(fresh)
                 self.views[number] = _View(np.arange(value.numel()).reshape(value.shape))
             else:
                 self.values[number] = value
@@ -213,7 +213,7 @@ class _Replay:
             self.made[number] = memory.version, value
         return value
 
-    def _seen(self, memory: Memory, view: _View) -> Tensor:
+    def _seen(self, memory: WrittenMemory, view: _View) -> Tensor:
         if view.op is None:
             return memory.joined()
         if not memory.whole:

@@ -281,8 +281,8 @@ def record(function: Callable[..., Any], *example: Any, gradients: bool = True) 
         function: of trees of tensors; returns one.
         example: its arguments; they are copied, so that a tensor which ``function`` also knows from elsewhere
             is not taken for an input.
-        gradients: whether the tape is to be differentiated. If not, what becomes of writes in place holds sizes
-            as arguments of operations, where :mod:`inference.compiler.any_size` finds them.
+        gradients: whether the tape is to be differentiated. If not, what becomes of writes in place holds
+            sizes as arguments of operations, where :mod:`inference.compiler.any_size` finds them.
 
     Raises:
         Exception: whatever the function raises.

@@ -1,8 +1,8 @@
 """Memory that is written to, as parts: what it held first, and what was written where.
 
-A read puts together the parts that it sees: one of them alone where it sees what was written (a loop over time
-reads what it wrote), else a concatenation, so that a tensor filled piece by piece costs what ``torch.cat`` of
-the pieces costs, and no copy is made at a write.
+A read puts together the parts that it sees: one of them alone where it sees what was written (a loop over
+time reads what it wrote), else a concatenation, so that a tensor filled piece by piece costs what
+``torch.cat`` of the pieces costs, and no copy is made at a write.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 Elements = np.ndarray[Any, np.dtype[np.int64]]
 
 
-class Memory:
+class WrittenMemory:
     """A tensor that is written to: its parts, and for each element the part and the place in it.
 
     Args:
@@ -27,7 +27,7 @@ class Memory:
 
     Example:
         >>> import numpy as np, torch
-        >>> memory = Memory(torch.zeros(2, 2))
+        >>> memory = WrittenMemory(torch.zeros(2, 2))
         >>> memory.write(np.array([0, 2]), torch.tensor([3.0, 4.0]))
         >>> memory.joined()
         tensor([[3., 0.],

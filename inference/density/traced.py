@@ -1,7 +1,8 @@
 """A story traced: its log density and its sites as functions of any number of points.
 
 The Pyro program is run once under a recorder. What comes out is compared with plain Pyro at fresh points,
-values and a gradient (which a recording can lose while all values are right); if they disagree, or the program draws random numbers or cannot be recorded, plain Pyro takes over.
+values and a gradient (which a recording can lose while all values are right); if they disagree, or the
+program draws random numbers or cannot be recorded, plain Pyro takes over.
 
 What was traced is kept for the next fit of the same story with data of the same shapes (:class:`Kept`). A
 tape is a function of the data, the masks and the tensor arguments, so that it serves other numbers too. It is
