@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from inference.compiler.in_place import Sharing, functional, replayed
 from inference.compiler.operations import aliases, batchable
 from inference.compiler.tape import Meta, Op, Ref, Tape
 
@@ -130,22 +131,27 @@ class _Recorder(TorchDispatchMode):
         if result is None and args and not func._schema.is_mutable:  # a check, which may raise
             self.ops.append(Op(func, args, kwargs, ()))
         if not any(isinstance(part, Tensor) for part in parts):
+            if func._schema.is_mutable:
+                raise ValueError(f"it changes tensors in place by {func}")
             return
         if func._schema.is_mutable:
-            pure = self._pure(func, args)
-            if pure is not None:
-                number = len(self.meta)
-                self.meta[number] = self.meta[args[0].index]
-                self.held[id(result)] = number, result
-                self.ops.append(self._chosen(Op(pure, args, kwargs, (number,))))
+            if self._written(func, args, kwargs, result):
                 return
             self.mutated = True
         if not several and result.is_floating_point():
             func, args = self._pinned(func, args, result.dtype)
+        if func is torch.ops.aten.lift_fresh.default:
+            self._lifted(args[0].index, result)
         outs = tuple([self._result(part) if isinstance(part, Tensor) else -1 for part in parts])
-        self.ops.append(Op(func, args, kwargs, outs, several))
+        self.ops.append(self._chosen(Op(func, args, kwargs, outs, several)))
         if any(r.alias_info is not None for r in func._schema.returns):
             self.shared.update(outs, self.ops[-1].refs)
+
+    def _lifted(self, number: int, made: Tensor) -> None:
+        """Tell a tensor that torch made of numbers, which may be written to, from these numbers."""
+        if number in self.constants:
+            self.constants[number] = made.clone()
+            self._number(made)
 
     def _pinned(self, func: Any, args: tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, tuple[Any, ...]]:
         """The operation with integers made floating-point beforehand.
@@ -162,12 +168,18 @@ class _Recorder(TorchDispatchMode):
 
     def _chosen(self, op: Op) -> Op:
         """A number put where a mask is true: a choice, which vmap can batch."""
-        if op.target is not torch.ops.aten.index_put.default or len(op.args) != 3 or len(op.args[1]) != 1:
+        if op.target is torch.ops.aten.masked_fill.Tensor:
+            own, mask, value = op.args
+        elif op.target is torch.ops.aten.index_put.default and len(op.args) == 3 and len(op.args[1]) == 1:
+            own, (mask,), value = op.args
+        else:
             return op
-        own, (mask,), value = op.args
-        if not isinstance(mask, Ref) or self.meta[mask.index] != Meta(self.meta[own.index].shape, torch.bool):
+        out = self.meta[op.outs[0]]
+        if not isinstance(mask, Ref) or self.meta[mask.index].dtype != torch.bool:
             return op
-        if self.meta[value.index] != Meta((), self.meta[own.index].dtype):
+        if op.target is not torch.ops.aten.masked_fill.Tensor and self.meta[mask.index].shape != out.shape:
+            return op
+        if self.meta[value.index] != Meta((), out.dtype) or self.meta[own.index].dtype != out.dtype:
             return op
         return Op(torch.ops.aten.where.self, (mask, value, own), {}, op.outs)
 
@@ -183,13 +195,55 @@ class _Recorder(TorchDispatchMode):
         self.ops.append(Op(torch.ops.aten.full.default, ([], value), {"dtype": dtype}, (number,)))
         return Ref(number)
 
+    def _written(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> bool:
+        """Write an operation in place as one that returns its result, where nobody else sees the change."""
+        if torch.Tag.inplace_view in func.tags:
+            pure = self._renewed(func, args)
+            self.shared.add(args[0].index)
+        elif torch.Tag.out in func.tags:
+            pure = self._returned(func, args, kwargs, result)
+            kwargs = {k: v for k, v in kwargs.items() if k != "out"}
+        else:
+            pure = self._pure(func, args)
+        if pure is None:
+            return False
+        number = len(self.meta)
+        self.meta[number] = Meta(tuple(result.shape), result.dtype)
+        self.held[id(result)] = number, result
+        self.ops.append(self._chosen(Op(pure, args, kwargs, (number,))))
+        if torch.Tag.inplace_view in func.tags:
+            self.shared.add(number)
+        return True
+
+    def _renewed(self, func: Any, args: tuple[Any, ...]) -> Any:
+        """The view that a tensor becomes when its shape is changed in place."""
+        pure, own = functional(func), args[0].index
+        views = pure is not None and any(r.alias_info is not None for r in pure._schema.returns)
+        if not views or own in self.constants or own in self.inputs:
+            raise ValueError(f"it changes a tensor's shape in place by {func}")
+        return pure
+
+    def _returned(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+        """The operation that returns what this one writes to ``out=``, a tensor that nobody else sees."""
+        own = kwargs.get("out")
+        if not isinstance(own, Ref) or own.index in self.constants or own.index in self.inputs:
+            return None
+        before = self.meta[own.index]
+        if own.index in self.shared and before.shape == tuple(result.shape):  # if resized, it is another
+            return None
+        dtypes = {self.meta[n].dtype for n in Op(func, args, {}, ()).refs}
+        return functional(func) if dtypes <= {before.dtype} else None
+
+    def _seen_elsewhere(self, number: int) -> bool:
+        return number in self.shared or number in self.constants or number in self.inputs
+
     def _pure(self, func: Any, args: tuple[Any, ...]) -> Any:
         """The operation that returns what this one writes, where nobody else sees what is overwritten."""
         name = func._schema.name.removeprefix("aten::")
         if name not in _IN_PLACE or not isinstance(args[0], Ref):
             return None
         own = args[0].index
-        if own in self.shared or own in self.constants or own in self.inputs:
+        if self._seen_elsewhere(own):
             return None
         others = [n for n in Op(func, args, {}, ()).refs if self.meta[n].dtype.is_floating_point]
         if any(self.meta[n].dtype != self.meta[own].dtype for n in others):
@@ -220,13 +274,15 @@ class _Recorder(TorchDispatchMode):
         self.large = kept
 
 
-def record(function: Callable[..., Any], *example: Any) -> Recording:
+def record(function: Callable[..., Any], *example: Any, gradients: bool = True) -> Recording:
     """Record ``function`` at example inputs (trees of tensors).
 
     Args:
         function: of trees of tensors; returns one.
         example: its arguments; they are copied, so that a tensor which ``function`` also knows from elsewhere
             is not taken for an input.
+        gradients: whether the tape is to be differentiated. If not, what becomes of writes in place holds
+            sizes as arguments of operations, where :mod:`inference.compiler.any_size` finds them.
 
     Raises:
         Exception: whatever the function raises.
@@ -254,12 +310,26 @@ def record(function: Callable[..., Any], *example: Any) -> Recording:
         recorder.meta,
     )
     if recorder.mutated:
-        tape = _without_mutations(tape, [x for x in own if isinstance(x, Tensor)])
+        own = [x for x in own if isinstance(x, Tensor)]
+        tape = _without_writes(tape, own) if gradients else _functionalized(tape, own)
     return Recording(tape, shape, _depends_on_read(recorder))
 
 
-def _without_mutations(tape: Tape, example: Sequence[Tensor]) -> Tape:
+def _without_writes(tape: Tape, example: Sequence[Tensor]) -> Tape:
     """The same run with operations in place replaced by operations that return what they compute.
+
+    Raises:
+        ValueError: if it is an input or a tensor from outside that is changed, or a write cannot be followed.
+    """
+    recorder = _Recorder(example)
+    with recorder:
+        outputs = replayed(tape, example)
+    numbers = tuple(recorder.known(out) for out in outputs)
+    return Tape(recorder.inputs, recorder.constants, recorder.ops, numbers, recorder.meta)
+
+
+def _functionalized(tape: Tape, example: Sequence[Tensor]) -> Tape:
+    """The same, whatever the sizes; what was written is detached, so that the tape has no gradient.
 
     Raises:
         ValueError: if it is an input or a tensor from outside that is changed.
@@ -282,18 +352,21 @@ def _without_mutations(tape: Tape, example: Sequence[Tensor]) -> Tape:
 
 def _depends_on_read(recorder: _Recorder) -> frozenset[int]:
     """Positions of the inputs from which numbers were read out, which are then constants of the tape."""
+    root = Sharing(recorder.ops if recorder.mutated else ()).root
+    read = set(map(root, recorder.read))
     return frozenset(
         position
         for position, number in enumerate(recorder.inputs)
-        if not _reached(recorder.ops, number).isdisjoint(recorder.read)
+        if not _reached(recorder.ops, number, root).isdisjoint(read)
     )
 
 
-def _reached(ops: Sequence[Op], root: int) -> set[int]:
-    found = {root}
+def _reached(ops: Sequence[Op], number: int, root: Callable[[int], int]) -> set[int]:
+    """The values, or what they share memory with, that depend on one."""
+    found = {root(number)}
     for op in ops:
-        if op.target not in _SHAPES and not found.isdisjoint(op.refs):
-            found.update(op.outs)
+        if op.target not in _SHAPES and not found.isdisjoint(map(root, op.refs)):
+            found.update(map(root, op.outs))
     return found
 
 

@@ -1,9 +1,10 @@
 """A story and its data as one function: unconstrained vector -> log joint density, in batches.
 
 Pyro runs once. The program is recorded as a tape of tensor operations; the tape is differentiated, batched
-over draws, shortened, and compared with plain Pyro at fresh points. If they disagree, if the program draws
-random numbers, or if it cannot be recorded (it branches on values, say), plain Pyro takes over, draw by draw:
-slower, and said in ``LogDensity.note``. What was traced serves the next fit of the same story and shapes.
+over draws, shortened, and compared with plain Pyro at fresh points: values, and at one of them the gradient.
+If they disagree, if the program draws random numbers, or if it cannot be recorded (it branches on values,
+say), plain Pyro takes over, draw by draw: slower, and said in ``LogDensity.note``. What was traced serves the
+next fit of the same story and shapes.
 """
 
 from __future__ import annotations
@@ -110,6 +111,19 @@ class LogDensity(Evaluation):
         value, sites, self.run_cost = self.evaluated(z, self.inputs())
         return value, sites
 
+    def _plain_gradient(self, z: Tensor) -> tuple[Evaluated, Tensor | None]:
+        """The same and the gradient; ``None`` where torch refuses it: what it needs was overwritten."""
+        point = z.detach().clone().requires_grad_()
+        try:
+            with torch.enable_grad():
+                value, sites = self._plain(point)
+                grad = torch.zeros_like(z)
+                if value.requires_grad:
+                    (grad,) = torch.autograd.grad(value, point, materialize_grads=True)
+        except RuntimeError:
+            return self._plain(z), None
+        return (value.detach(), {n: v.detach() for n, v in sites.items()}), grad
+
     # ---- tracing
 
     def _recall(self) -> bool:
@@ -124,8 +138,9 @@ class LogDensity(Evaluation):
             return False
         with isolated(1):
             fresh = torch.rand(1, self.size) * 2 - 1
-            plain = [self._plain(fresh[0])]
-        if disagreement(kept, inputs, fresh, plain):
+            first, slope = self._plain_gradient(fresh[0])
+        plain = [first]
+        if disagreement(kept, inputs, fresh, plain, slope):
             return False
         self.folded = folded
         self._adopt(kept, inputs, fresh, plain)
@@ -149,16 +164,18 @@ class LogDensity(Evaluation):
             fresh = torch.rand(3, self.size) * 2 - 1
             with enumerating(self.plan.summed):
                 plain = [self._plain(z) for z in fresh]
-                again, _ = self._plain(fresh[0])
+                (again, _), slope = self._plain_gradient(fresh[0])
         if again != plain[0][0] and not again.isnan():
             self.flaw = _RANDOM
-        if self.folded is not None and not self._traced_as(self.inputs(self.folded), fresh, plain):
+        if self.folded is not None and not self._traced_as(self.inputs(self.folded), fresh, plain, slope):
             _KEPT.put(self.structure.call.story, self.key(self.inputs(self.folded)), _REFUSED)
             self.folded = None
         if self.traced_story is None:
-            self._traced_as(self.inputs(), fresh, plain)
+            self._traced_as(self.inputs(), fresh, plain, slope)
 
-    def _traced_as(self, inputs: Mapping[str, Any], fresh: Tensor, plain: list[Evaluated]) -> bool:
+    def _traced_as(
+        self, inputs: Mapping[str, Any], fresh: Tensor, plain: list[Evaluated], slope: Tensor | None
+    ) -> bool:
         """Trace the story, folded or not, and take the result if it agrees with plain Pyro."""
         self.note = ""
         try:
@@ -169,7 +186,7 @@ class LogDensity(Evaluation):
         except Exception as error:  # whatever a user's program does that cannot be recorded
             self.note = f"the story could not be traced ({first_line(error)})"
             return False
-        self.note = disagreement(traced, inputs, fresh, plain)
+        self.note = disagreement(traced, inputs, fresh, plain, slope)
         if self.note:
             return False
         self._adopt(traced, inputs, fresh, plain)

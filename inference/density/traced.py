@@ -1,7 +1,8 @@
 """A story traced: its log density and its sites as functions of any number of points.
 
-The Pyro program is run once under a recorder. What comes out is compared with plain Pyro at fresh points; if
-they disagree, or the program draws random numbers or cannot be recorded, plain Pyro takes over.
+The Pyro program is run once under a recorder. What comes out is compared with plain Pyro at fresh points,
+values and a gradient (which a recording can lose while all values are right); if they disagree, or the
+program draws random numbers or cannot be recorded, plain Pyro takes over.
 
 What was traced is kept for the next fit of the same story with data of the same shapes (:class:`Kept`). A
 tape is a function of the data, the masks and the tensor arguments, so that it serves other numbers too. It is
@@ -29,6 +30,8 @@ from inference.compiler.tape import Tape
 from inference.runtime.isolation import isolated
 
 _AGREEMENT = 1e-8  # of the tape with plain Pyro, relative; float64 sums of 1e6 terms stay below it
+_STEP = 1e-5  # of differences: about the third root of float64's precision, where their two errors meet
+_ROUGHLY = 1e-3  # of a gradient with differences: what is lost differs by more
 
 Evaluated = tuple[Tensor, dict[str, Tensor]]
 Entry = TypeVar("Entry")
@@ -98,7 +101,9 @@ def _sizes(tape: Tape) -> list[int]:
     return [math.prod([n for n in tape.meta[number].shape if isinstance(n, int)]) for number in live]
 
 
-def disagreement(traced: Traced, inputs: Mapping[str, Any], z: Tensor, plain: Sequence[Evaluated]) -> str:
+def disagreement(
+    traced: Traced, inputs: Mapping[str, Any], z: Tensor, plain: Sequence[Evaluated], slope: Tensor | None
+) -> str:
     """Why what was traced cannot serve, empty where it can: it differs from plain Pyro at fresh points.
 
     Args:
@@ -106,19 +111,43 @@ def disagreement(traced: Traced, inputs: Mapping[str, Any], z: Tensor, plain: Se
         inputs: of this fit.
         z: (points, size).
         plain: what plain Pyro gives at each.
+        slope: (size,), plain Pyro's gradient at the first point; ``None`` where autograd refuses it.
     """
     bound = traced.log_prob.bind(leaves(inputs))
     expected = torch.stack([value for value, _ in plain])
     try:
         (value,) = bound.value(z)
         again, grad = bound.gradient(z)
+        if slope is None:
+            lost = _unlike_differences(lambda points: bound.value(points)[0], z[0], grad[0])
+        else:
+            lost = _unlike(grad[0], slope, _AGREEMENT)
     except RuntimeError as error:
         return f"the story could not be traced ({first_line(error)})"
     gap = torch.maximum((value - expected).abs(), (again - expected).abs())
     same = (gap <= _AGREEMENT * (1 + expected.abs())) | ((value == expected) & (again == expected))
     if not bool(same.all()) and bool(torch.isfinite(expected).any()):
         return f"the traced graph differs from plain Pyro by {gap.max().item():.3g} nats"
+    if lost:
+        of = "differences of its values" if slope is None else "plain Pyro's"
+        return f"the gradient of the traced graph differs from {of} by {lost:.3g}"
     return ""
+
+
+def _unlike(grad: Tensor, expected: Tensor, tolerance: float) -> float:
+    """By how much a gradient differs from the one expected, 0 where that is rounding or not known."""
+    known = expected.isfinite()
+    gap = (grad[known] - expected[known]).abs().nan_to_num(math.inf)
+    scale = 1 + float(expected[known].abs().amax()) if gap.numel() else 1.0
+    return float(gap.max()) if bool((gap > tolerance * scale).any()) else 0.0
+
+
+def _unlike_differences(function: Callable[[Tensor], Tensor], z: Tensor, grad: Tensor) -> float:
+    """The same along one direction, by differences of values; 0 where they are not finite."""
+    direction = torch.linspace(0.5, 1.0, len(z), dtype=z.dtype)
+    ends = function(torch.stack([z + _STEP * direction, z - _STEP * direction]))
+    expected = (ends[0] - ends[1]) / (2 * _STEP)
+    return _unlike((grad @ direction)[None], expected[None], _ROUGHLY)
 
 
 def sites_agree(traced: Traced, inputs: Mapping[str, Any], z: Tensor, plain: Sequence[Evaluated]) -> bool:
