@@ -132,9 +132,13 @@ class Call:
 
     def __call__(self) -> Any:
         """Run the story; outside its support a site has no density."""
-        call = self.copied() if self.writes else self
+        call = self.fresh()
         with Edges(self.computed):
             return self.story(*call.args, **call.kwargs)
+
+    def fresh(self) -> Call:
+        """The call that one run may have: with copies of the arguments, where the story writes into them."""
+        return self.copied() if self.writes else self
 
     def copied(self) -> Call:
         """The same call with copies of its arguments, that one run may change."""

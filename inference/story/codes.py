@@ -146,7 +146,7 @@ def _suspects(call: Call) -> list[Suspect]:
         if isinstance(leaf, Tensor) and leaf.numel() and leaf.dtype != torch.bool:
             if not leaf.is_floating_point() or bool((leaf == leaf.floor()).all()):
                 found.append(Suspect(spoken(call.signature, path), (position,), leaf.detach()))
-        elif type(leaf) is int and within is not None:
+        elif isinstance(leaf, int | np.integer) and not isinstance(leaf, bool) and within is not None:
             lists.setdefault(within, []).append(position)
     for path, positions in lists.items():
         values = torch.tensor([leaves[p][1] for p in positions])
@@ -178,6 +178,15 @@ def run_watched(call: Call, run: Callable[[], Result], again: Callable[[Call], A
         raise
     _refuse_negative(call, seen.uses, again)
     return result
+
+
+def goes_beyond(call: Call, other: Call) -> bool:
+    """Whether whole numbers in a call's arguments lie below or above those of another, which was looked at."""
+    mine, theirs = (_suspects(one) for one in (call, other))
+    return len(mine) != len(theirs) or any(
+        bool(a.values.min() < b.values.min()) or bool(a.values.max() > b.values.max())
+        for a, b in zip(mine, theirs, strict=True)
+    )
 
 
 def _uses(call: Call, again: Callable[[Call], Any]) -> Indexing:
