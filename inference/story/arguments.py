@@ -35,7 +35,7 @@ def spoken(signature: inspect.Signature, path: Path) -> str:
         >>> [spoken(signature, path) for path, _ in paths((3, {"age": 1.0}, 5, [7]), {})]
         ['n', "covariates['age']", 'rest[0]', 'rest[1][0]']
     """
-    first, own, *rest = path
+    first, own, rest = path[0], path[1], path[2:]
     if first.idx == 1:
         return str(own.key) + keystr(rest)
     parameters = list(signature.parameters.values())
@@ -57,16 +57,16 @@ def refuse_complex(signature: inspect.Signature, args: Sequence[Any], kwargs: Ma
     path, value = next((p, v) for p, v in paths(args, kwargs) if _complex(v))
     name, kind = spoken(signature, path), getattr(value, "dtype", "complex")
     raise ValueError(
-        f"{name}: expected real numbers, got {kind}. Densities are computed in real numbers, and the imaginary "
-        f"part would be lost. Pass the real and the imaginary parts as two arguments ({name}.real, {name}.imag), "
-        f"and put them together inside the story (torch.complex) where it needs them so."
+        f"{name}: expected real numbers, got {kind}. Densities are computed in real numbers, and the "
+        f"imaginary part would be lost. Pass the real and the imaginary parts as two arguments ({name}.real, "
+        f"{name}.imag), and put them together inside the story (torch.complex) where it needs them so."
     )
 
 
 def _complex(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.is_complex()
-    return bool(np.iscomplexobj(value)) if isinstance(value, np.ndarray) else isinstance(value, complex)
+    return bool(isinstance(value, complex | np.ndarray | np.generic) and np.iscomplexobj(value))
 
 
 def copies(tree: Any) -> Any:
@@ -102,5 +102,3 @@ def _same(one: Any, other: Any) -> bool:
 def sequence_of(path: Path) -> Path | None:
     """The way to the list or tuple in which a part of an argument stands, if it stands in one."""
     return path[:-1] if len(path) > 2 and isinstance(path[-1], SequenceKey) else None
-
-

@@ -23,8 +23,8 @@ class Call:
     """A story and what it is called with; an omitted argument ``n`` waits for the row count.
 
     ``computed`` names the sites that the story observes itself (``obs=``) at values that depend on unknowns;
-    ``None`` while that is not known. ``writes`` says that the story changes its arguments in place: then every
-    run gets copies of them, so that all runs see the same.
+    ``None`` while that is not known. ``writes`` says that the story changes its arguments in place: then
+    every run gets copies of them, so that all runs see the same.
     """
 
     story: Callable[..., Any]

@@ -181,7 +181,7 @@ def run_watched(call: Call, run: Callable[[], Result], again: Callable[[Call], A
 
 
 def goes_beyond(call: Call, other: Call) -> bool:
-    """Whether whole numbers in a call's arguments lie below or above those of another, which was looked at."""
+    """Whether whole numbers in a call's arguments lie below or above those of another, looked at before."""
     mine, theirs = (_suspects(one) for one in (call, other))
     return len(mine) != len(theirs) or any(
         bool(a.values.min() < b.values.min()) or bool(a.values.max() > b.values.max())
@@ -200,7 +200,7 @@ def _refuse_negative(call: Call, uses: Sequence[Use], again: Callable[[Call], An
     """Refuse the argument whose least numbers, when they are raised, leave an index less negative."""
     for least in sorted({use.least for use in uses if use.negative}):
         for suspect in _suspects(call):
-            bound = int(suspect.values.min()) - least  # raised to it, an argument less a constant is not below 0
+            bound = int(suspect.values.min()) - least  # raised to it, less a constant, no number is below 0
             raised = suspect.put(call, suspect.values.clamp(min=bound))
             for use, other in zip(uses, _uses(raised, again).uses, strict=False):
                 if not use.same_as(other):
@@ -219,8 +219,8 @@ def _refuse_beyond(call: Call, seen: Indexing, again: Callable[[Call], Any], err
             low, high = int(suspect.values.min()), int(suspect.values.max())
             raise ValueError(
                 f"{suspect.name}: the story indexes by it, expected codes from 0 to one less than there are "
-                f"levels, got numbers from {low} to {high} ({said}). Count the levels that the story makes, or "
-                f"code the argument anew (pandas.factorize, numpy.unique(return_inverse=True))."
+                f"levels, got numbers from {low} to {high} ({said}). Count the levels that the story makes, "
+                f"or code the argument anew (pandas.factorize, numpy.unique(return_inverse=True))."
             ) from error
 
 
@@ -238,11 +238,11 @@ def _negative(suspect: Suspect, least: int, bound: int) -> str:
     if bound > 0:
         return (
             f"{name}: the story indexes by what it computes from it, expected codes from 0 on, got {least} "
-            f"where {name} is {came}{where}. {wraps} Codes that start at 1 want one taken off, codes that start "
-            f"at 0 none: shift {name}, or the story's index."
+            f"where {name} is {came}{where}. {wraps} Codes that start at 1 want one taken off, codes that "
+            f"start at 0 none: shift {name}, or the story's index."
         )
     return (
-        f"{name}: the story indexes by it, expected codes from 0 to one less than there are levels, got {came}"
-        f"{where}. {wraps} -1 is what pandas codes a missing category as: drop those rows (and their data), or "
-        f"give missing categories a level of their own."
+        f"{name}: the story indexes by it, expected codes from 0 to one less than there are levels, got "
+        f"{came}{where}. {wraps} -1 is what pandas codes a missing category as: drop those rows (and their "
+        f"data), or give missing categories a level of their own."
     )

@@ -20,7 +20,7 @@ from inference.story.bijections import bijection
 from inference.story.call import Call, story_name
 from inference.story.codes import run_watched
 from inference.story.observations import BeyondCountError, Observation, describe, fit_to_site
-from inference.story.provenance import Reads, unmarked
+from inference.story.provenance import Reads, closed_over, unmarked
 from inference.story.structure import Plate, Site, Structure
 from inference.story.support import bounds, inside
 
@@ -56,9 +56,9 @@ class Prototype(Messenger):
         written = [name for name, (value, version) in self.versions.items() if value._version != version]
         if written:
             raise ValueError(
-                f"story: it writes into the value of the site {written[0]!r} in place, expected it to stay as it "
-                f"was drawn or given: Pyro scores a site's value when the run is over, and would score what was "
-                f"written. Compute a new tensor ({written[0]} = {written[0]} - ...), or work on "
+                f"story: it writes into the value of the site {written[0]!r} in place, expected it to stay as "
+                f"it was drawn or given: Pyro scores a site's value when the run is over, and would score what "
+                f"was written. Compute a new tensor ({written[0]} = {written[0]} - ...), or work on "
                 f"{written[0]}.clone()."
             )
 
@@ -191,9 +191,12 @@ def _first_run(call: Call, prototype: Prototype, seed: int) -> Any:
 
     def again(other: Call) -> None:
         with other.room(seed):
-            _run_once(other.copied(), Prototype(prototype.observations, prototype.argument, prototype.override))
+            _run_once(
+                other.copied(), Prototype(prototype.observations, prototype.argument, prototype.override)
+            )
 
     own = call.copied()
+    prototype.reads.outside = closed_over(call.story)
     trace = run_watched(call, lambda: _run_once(own, prototype), again)
     prototype.writes = changed((call.args, dict(call.kwargs)), (own.args, dict(own.kwargs)))
     prototype.refuse_written()

@@ -104,8 +104,8 @@ class Conditioned:
             result = self._guided(guide, args, kwargs)
             if not self.batch.call.writes and changed(given, (args, kwargs)):
                 raise ValueError(
-                    "guide: it writes into its arguments or its data in place, expected it to leave them as they "
-                    "are: every run would see other numbers. Compute new tensors (x = x - x.mean())."
+                    "guide: it writes into its arguments or its data in place, expected it to leave them as "
+                    "they are: every run would see other numbers. Compute new tensors (x = x - x.mean())."
                 )
             return result
 

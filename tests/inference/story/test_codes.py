@@ -190,7 +190,7 @@ def test_codes_from_one_on_taken_for_codes_from_zero_on():
     def story(school):
         observe(means()[school - 1])
 
-    match = r"^school: .*computes from it.*got -1 where school is 0 in 10 of 40 rows \(0, 4, 8, 12, 16, \.\.\.\)"
+    match = r"^school: .*computes from it.*got -1 where school is 0 in 10 of 40 rows \(0, 4, 8,"
     with pytest.raises(ValueError, match=match):
         fit(story, {"y": Y}, (SCHOOL,))
     with pytest.raises(ValueError, match=match):
