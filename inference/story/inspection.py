@@ -56,9 +56,9 @@ class Prototype(Messenger):
         written = [name for name, (value, version) in self.versions.items() if value._version != version]
         if written:
             raise ValueError(
-                f"story: it writes into the value of the site {written[0]!r} in place, expected it to stay as "
-                f"it was drawn or given: Pyro scores a site's value when the run is over, and would score what "
-                f"was written. Compute a new tensor ({written[0]} = {written[0]} - ...), or work on "
+                f"story: it writes into the value of the site {written[0]!r} in place, expected it to stay "
+                f"as it was drawn or given: Pyro scores a site's value when the run is over, and would score "
+                f"what was written. Compute a new tensor ({written[0]} = {written[0]} - ...), or work on "
                 f"{written[0]}.clone()."
             )
 

@@ -75,8 +75,8 @@ class Reads(TorchFunctionMode):
         if name is not None:
             raise ValueError(
                 f"story: it writes in place into {name}, which was there before it ran and which every run "
-                f"would change again. Pass {name} as an argument (args=), which is copied, or compute a new tensor "
-                f"({name} = {name} - ...)."
+                f"would change again. Pass {name} as an argument (args=), which is copied, or compute a new "
+                f"tensor ({name} = {name} - ...)."
             )
 
 
