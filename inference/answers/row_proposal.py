@@ -238,7 +238,7 @@ class RowProposal:
         known, seen, _ = self._conditioned(index, assumed)
         offered = {**known, **data, **{n: known[n] for n in assumed if n in self.read}}
         offered = {n: v for n, v in offered.items() if n in self.read or n in self.row_story.observations}
-        call = self.row_story.call(index)
+        call = self.row_story.call(index).fresh()
         kwargs = with_data(guide, call.kwargs, offered, seen)
         with Known({**known, **(drawn or {})}):
             return poutine.trace(guide).get_trace(*call.args, **kwargs)

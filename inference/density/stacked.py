@@ -20,6 +20,7 @@ from inference.density.prior_starts import where_finite
 from inference.density.traced import key_of_tree
 from inference.runtime.isolation import isolated
 from inference.story.call import Call
+from inference.story.codes import goes_beyond
 from inference.story.inspection import inspect_rows
 from inference.story.observations import Observation, as_observations, fit_to_site
 from inference.story.structure import Structure
@@ -297,12 +298,15 @@ def _checked(
     """Check a data set as the first was checked.
 
     Where a site's support may differ between data sets (a binomial's total is an argument, or was seen
-    itself), the story is run again to find it out.
+    itself), the story is run again to find it out; also where an argument holds whole numbers that the first
+    does not reach, by which the story might index.
     """
     if set(observations) != set(like):
         raise ValueError(f"{argument}: expected the sites {sorted(like)}, got {sorted(observations)}.")
     sites = structure.sites
     other = call is not structure.call
+    if other and goes_beyond(call, structure.call):
+        return inspect_rows(call, observations, argument)[1]
     if any(_bounded(sites[n].fn) and (other or sites[n].parents & set(like)) for n in like):
         return inspect_rows(call, observations, argument)[1]
     try:

@@ -59,7 +59,7 @@ class _PromoteFloats(TorchFunctionMode):
 
 
 def promote(value: Any, dtype: torch.dtype = torch.float64, device: torch.device | None = None) -> Any:
-    """Turn arrays into tensors and floating-point tensors into one dtype; leave the rest.
+    """Turn arrays into tensors of their own and floating-point tensors into one dtype; leave the rest.
 
     ``device`` is where tensors are put; ``None`` leaves them where they are.
     """
@@ -69,7 +69,7 @@ def promote(value: Any, dtype: torch.dtype = torch.float64, device: torch.device
             "site name; make the covariate a site of the story if some of it is missing."
         )
     if isinstance(value, np.ndarray):
-        value = torch.from_numpy(np.ascontiguousarray(value))
+        value = torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
     if not isinstance(value, torch.Tensor):
         return value
     value = value if device is None else value.to(device)

@@ -14,6 +14,7 @@ import torch
 from torch.utils._pytree import tree_map
 
 from inference.runtime.isolation import isolated, promote
+from inference.story.arguments import copies, refuse_complex
 from inference.story.support import Edges
 
 
@@ -22,7 +23,8 @@ class Call:
     """A story and what it is called with; an omitted argument ``n`` waits for the row count.
 
     ``computed`` names the sites that the story observes itself (``obs=``) at values that depend on unknowns;
-    ``None`` while that is not known.
+    ``None`` while that is not known. ``writes`` says that the story changes its arguments in place: then
+    every run gets copies of them, so that all runs see the same.
     """
 
     story: Callable[..., Any]
@@ -30,16 +32,17 @@ class Call:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     counts_rows: bool = False
     computed: frozenset[str] | None = None
+    writes: bool = False
 
     @classmethod
     def bind(cls, story: Callable[..., Any], args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Call:
-        """Check the arguments against the story's signature and cast floats to the story's dtype.
+        """Check the arguments against the story's signature and cast floats to the story's dtype, on copies.
 
         That is float64, or the dtype of the story's networks, which is kept; tensors are put where its
         networks are.
 
         Raises:
-            ValueError: if the story is not callable or cannot be called so.
+            ValueError: if the story is not callable or cannot be called so; for complex arguments.
         """
         if not callable(story):
             raise ValueError(f"story: expected a callable, got {type(story).__name__}.")
@@ -49,7 +52,8 @@ class Call:
                 f"Write args=(value,) for a single one."
             )
         cast = partial(promote, dtype=story_dtype(story), device=story_device(story))
-        args, kwargs = tree_map(cast, (tuple(args), dict(kwargs or {})))
+        came = tuple(args), dict(kwargs or {})
+        args, kwargs = tree_map(lambda x: _own(cast(x), x), came)
         if isinstance(story, torch.nn.Module):
             story = deepcopy(story)
             for module in story.modules():
@@ -64,6 +68,7 @@ class Call:
                 f"args: {story_name(story)}{signature} cannot be called with {len(args)} positional "
                 f"arguments and keywords {sorted(kwargs)}: {error}."
             ) from error
+        refuse_complex(signature, *came)
         return cls(story, args, kwargs, missing)
 
     def with_rows(self, n: int) -> Call:
@@ -100,11 +105,11 @@ class Call:
     @property
     def rows(self) -> Any:
         """The row count, ``None`` while it is left out."""
-        return self._signature.bind_partial(*self.args, **self.kwargs).arguments.get("n")
+        return self.signature.bind_partial(*self.args, **self.kwargs).arguments.get("n")
 
     def _position_of_rows(self) -> int | None:
         """Where ``n`` stands among the positional arguments, if it does."""
-        parameters = self._signature.parameters
+        parameters = self.signature.parameters
         position = list(parameters).index("n")
         by_position = parameters["n"].kind != inspect.Parameter.KEYWORD_ONLY and position < len(self.args)
         return position if by_position else None
@@ -112,22 +117,38 @@ class Call:
     def with_args(self, args: tuple[Any, ...]) -> Call:
         """Return the call with other positional arguments; keywords stay, but for a counted ``n``."""
         count = len(args) if isinstance(args, tuple | list) else 0  # bind says what else came
-        replaced = set(list(self._signature.parameters)[:count])
+        replaced = set(list(self.signature.parameters)[:count])
         replaced |= {"n"} if self.counts_rows else set()
         return Call.bind(self.story, args, {k: v for k, v in self.kwargs.items() if k not in replaced})
 
     def named_arguments(self) -> dict[str, Any]:
         """The arguments under the names of the story's signature, defaults left out."""
-        return dict(self._signature.bind(*self.args, **self.kwargs).arguments)
+        return dict(self.signature.bind(*self.args, **self.kwargs).arguments)
 
     @property
-    def _signature(self) -> inspect.Signature:
+    def signature(self) -> inspect.Signature:
+        """The story's."""
         return inspect.signature(self.story.forward if hasattr(self.story, "forward") else self.story)
 
     def __call__(self) -> Any:
         """Run the story; outside its support a site has no density."""
+        call = self.fresh()
         with Edges(self.computed):
-            return self.story(*self.args, **self.kwargs)
+            return self.story(*call.args, **call.kwargs)
+
+    def fresh(self) -> Call:
+        """The call that one run may have: with copies of the arguments, where the story writes into them."""
+        return self.copied() if self.writes else self
+
+    def copied(self) -> Call:
+        """The same call with copies of its arguments, that one run may change."""
+        args, kwargs = copies((self.args, dict(self.kwargs)))
+        return replace(self, args=args, kwargs=kwargs)
+
+
+def _own(value: Any, came: Any) -> Any:
+    """The value, copied where it is the caller's own tensor, into which a story might write."""
+    return value.clone() if isinstance(value, torch.Tensor) and value is came else value
 
 
 def _first_parameter(program: Any) -> torch.Tensor | None:

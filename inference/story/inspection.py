@@ -15,10 +15,12 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from inference.story.arguments import changed
 from inference.story.bijections import bijection
 from inference.story.call import Call, story_name
+from inference.story.codes import run_watched
 from inference.story.observations import BeyondCountError, Observation, describe, fit_to_site
-from inference.story.provenance import Reads, unmarked
+from inference.story.provenance import Reads, closed_over, unmarked
 from inference.story.structure import Plate, Site, Structure
 from inference.story.support import bounds, inside
 
@@ -33,6 +35,8 @@ class Prototype(Messenger):
         self.counts: set[str] = set()  # discrete sites without data
         self.doubts: dict[str, BeyondCountError] = {}  # data beyond bounds that may depend on those
         self.reads, self.control = Reads(), dict[str, frozenset[str]]()
+        self.versions: dict[str, tuple[Tensor, int]] = {}  # of the sites' values, when the story got them
+        self.writes = False  # whether the story changed its arguments
 
     def _pyro_sample(self, msg: Any) -> None:
         before = self.reads.names
@@ -40,6 +44,23 @@ class Prototype(Messenger):
         self.control[msg["name"]] = before | (get_provenance(msg["value"]) if msg["is_observed"] else set())
         self._supply(msg)
         self.reads.names = before  # what drawing a value reads is no choice of the story's
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        value = detach_provenance(msg["value"])
+        drawn = not (site_is_subsample(msg) or msg["infer"].get("_deterministic"))
+        if drawn and isinstance(value, Tensor) and not value.is_inference():
+            self.versions[msg["name"]] = value, value._version
+
+    def refuse_written(self) -> None:
+        """Refuse a story that changes a site's value after it was drawn: it would be scored as changed."""
+        written = [name for name, (value, version) in self.versions.items() if value._version != version]
+        if written:
+            raise ValueError(
+                f"story: it writes into the value of the site {written[0]!r} in place, expected it to stay "
+                f"as it was drawn or given: Pyro scores a site's value when the run is over, and would score "
+                f"what was written. Compute a new tensor ({written[0]} = {written[0]} - ...), or work on "
+                f"{written[0]}.clone()."
+            )
 
     def _supply(self, msg: Any) -> None:
         if site_is_subsample(msg) or msg["infer"].get("_deterministic"):
@@ -126,7 +147,7 @@ def inspect_story(
     observations = observations or {}
     prototype = Prototype(observations, argument, override)
     with call.room(seed):
-        trace = _run_once(call, prototype)
+        trace = _first_run(call, prototype, seed)
         _require_bounds_that_move(call, prototype)
         sites: dict[str, Site] = {}
         computed: set[str] = set()
@@ -150,7 +171,7 @@ def inspect_story(
         )
     nesting = max((-p.dim for s in sites.values() for p in s.plates), default=0)
     batch = max((len(s.fn.batch_shape) for s in sites.values() if s.kind == "sample"), default=0)
-    known = replace(call, computed=frozenset(computed))
+    known = replace(call, computed=frozenset(computed), writes=prototype.writes)
     return Structure(known, sites, params, max(nesting, batch)), prototype.checked
 
 
@@ -159,10 +180,27 @@ def _require_bounds_that_move(call: Call, first: Prototype) -> None:
     doubts = first.doubts
     for _ in range(_AGAIN if doubts else 0):
         other = Prototype(first.observations, first.argument, first.override)
-        _run_once(call, other)
+        _run_once(call.copied(), other)
         doubts = other.still(doubts)
     if doubts:
         raise next(iter(doubts.values()))
+
+
+def _first_run(call: Call, prototype: Prototype, seed: int) -> Any:
+    """Trace the story on copies of its arguments; note whether it changed them, refuse what it may not do."""
+
+    def again(other: Call) -> None:
+        with other.room(seed):
+            _run_once(
+                other.copied(), Prototype(prototype.observations, prototype.argument, prototype.override)
+            )
+
+    own = call.copied()
+    prototype.reads.outside = closed_over(call.story)
+    trace = run_watched(call, lambda: _run_once(own, prototype), again)
+    prototype.writes = changed((call.args, dict(call.kwargs)), (own.args, dict(own.kwargs)))
+    prototype.refuse_written()
+    return trace
 
 
 def _run_once(call: Call, prototype: Prototype) -> Any:

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from inference.story.support import bounds_of
 
+_PARTS = " The imaginary part would be lost: make the real and the imaginary part two sites of real numbers."
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -83,11 +85,16 @@ def _one(name: str, raw: Any, argument: str) -> Observation:
 
 def _tensor(name: str, raw: Any, argument: str) -> Tensor:
     if isinstance(raw, Tensor):
+        if raw.is_complex():
+            raise ValueError(f"{argument}[{name!r}]: expected numbers, got {raw.dtype}.{_PARTS}")
         value = raw.detach().clone()
     else:
         array = np.asarray(raw)
         if array.dtype.kind not in "fiub":
-            raise ValueError(f"{argument}[{name!r}]: expected numbers, got an array of dtype {array.dtype}.")
+            raise ValueError(
+                f"{argument}[{name!r}]: expected numbers, got an array of dtype {array.dtype}."
+                f"{_PARTS if array.dtype.kind == 'c' else ''}"
+            )
         value = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
     return value.double() if value.is_floating_point() else value
 

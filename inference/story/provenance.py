@@ -8,7 +8,11 @@ would be silently wrong.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -20,10 +24,20 @@ _READS = frozenset(
     "__bool__ __int__ __float__ __index__ __complex__ __array__ __contains__ __setitem__ item tolist numpy "
     "is_nonzero equal allclose".split()
 )
+_AUGMENTED = frozenset(
+    f"__i{name}__"
+    for name in "add sub mul div truediv floordiv mod pow and or xor lshift rshift matmul".split()
+)
 
 
 class Reads(TorchFunctionMode):
     """Notes the marks of values that are read out of tensors, or assigned in place, in ``names``.
+
+    Args:
+        outside: names of tensors that were there before the run, by their memory; no run may write there.
+
+    Raises:
+        ValueError: before something is written there.
 
     Example:
         >>> import torch
@@ -35,9 +49,10 @@ class Reads(TorchFunctionMode):
         ['y']
     """
 
-    def __init__(self) -> None:
+    def __init__(self, outside: Mapping[int, str] | None = None) -> None:
         super().__init__()
         self.names: frozenset[str] = frozenset()
+        self.outside = outside or {}
 
     def __torch_function__(
         self,
@@ -51,7 +66,52 @@ class Reads(TorchFunctionMode):
         in_place = name.endswith("_") and not name.startswith("__")
         if name in _READS or in_place or kwargs.get("out") is not None:
             self.names |= get_provenance([args, dict(kwargs)])
+        if self.outside and (in_place or name in _AUGMENTED or name == "__setitem__" or "out" in kwargs):
+            self._refuse_outside(kwargs.get("out", args[0] if args else None))
         return func(*args, **kwargs)
+
+    def _refuse_outside(self, target: Any) -> None:
+        name = self.outside.get(memory(detach_provenance(target))) if isinstance(target, Tensor) else None
+        if name is not None:
+            raise ValueError(
+                f"story: it writes in place into {name}, which was there before it ran and which every run "
+                f"would change again. Pass {name} as an argument (args=), which is copied, or compute a new "
+                f"tensor ({name} = {name} - ...)."
+            )
+
+
+def memory(value: Tensor) -> int:
+    """Where a tensor's numbers are; 0 where it has none."""
+    return value.untyped_storage().data_ptr() if value.layout == torch.strided else 0
+
+
+def closed_over(story: Any) -> dict[int, str]:
+    """The tensors that a story reaches without being given them, by their memory: name of each.
+
+    Those of its closure, the globals that it names, its defaults, and what ``functools.partial`` filled in.
+
+    Example:
+        >>> import torch
+        >>> X = torch.ones(3)
+        >>> def story(scale=torch.ones(())):
+        ...     return scale * X
+        >>> sorted(closed_over(story).values())
+        ['X', 'scale']
+    """
+    found: dict[str, Any] = {}
+    while isinstance(story, partial):
+        found |= {**{f"args[{i}]": v for i, v in enumerate(story.args)}, **story.keywords}
+        story = story.func
+    function = inspect.unwrap(getattr(type(story), "forward", story))
+    if isinstance(function, FunctionType):
+        code, cells = function.__code__, function.__closure__ or ()
+        found |= {n: function.__globals__[n] for n in code.co_names if n in function.__globals__}
+        for name, cell in zip(code.co_freevars, cells, strict=True):
+            with suppress(ValueError):  # a variable that is not bound yet
+                found[name] = cell.cell_contents
+        found |= {n: p.default for n, p in inspect.signature(function).parameters.items()}
+    tensors = {n: v for n, v in found.items() if isinstance(v, Tensor)}
+    return {memory(v): n for n, v in tensors.items() if memory(v)}
 
 
 def unmarked(fn: Any) -> Any:

@@ -15,6 +15,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import constraints
 
+from inference.story.arguments import changed, copies
 from inference.story.handlers import Known
 from inference.story.programs import with_data
 from inference.svi.losses import WarmUp
@@ -84,12 +85,39 @@ class Conditioned:
         def run_guide() -> Any:
             if guide is None:
                 return None
-            batch, call = self.batch, self.batch.call
-            kwargs = with_data(guide, call.kwargs, batch.values, batch.seen)
-            with self._around(), Labelled(batch.values, batch.seen, self.target.plan.summed):
-                return guide(*call.args, **kwargs)
+            args, kwargs = self._given(guide)
+            return self._guided(guide, args, kwargs)
 
         return run_guide
+
+    def watched(self, guide: Callable[..., Any] | None) -> Callable[[], Any]:
+        """The same for a first run, which refuses a guide that changes what every run is given.
+
+        Where the story itself writes into its arguments, the guide's are copies at every run, too.
+        """
+
+        def run_guide() -> Any:
+            if guide is None:
+                return None
+            given = self._given(guide)
+            args, kwargs = copies(given)
+            result = self._guided(guide, args, kwargs)
+            if not self.batch.call.writes and changed(given, (args, kwargs)):
+                raise ValueError(
+                    "guide: it writes into its arguments or its data in place, expected it to leave them as "
+                    "they are: every run would see other numbers. Compute new tensors (x = x - x.mean())."
+                )
+            return result
+
+        return run_guide
+
+    def _given(self, guide: Callable[..., Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        batch, call = self.batch, self.batch.call.fresh()
+        return call.args, with_data(guide, call.kwargs, batch.values, batch.seen)
+
+    def _guided(self, guide: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        with self._around(), Labelled(self.batch.values, self.batch.seen, self.target.plan.summed):
+            return guide(*args, **kwargs)
 
     def forward(self, given: tuple[str, ...]) -> Callable[[], Any]:
         """A run of the story with some sites taken from the data and the others drawn."""

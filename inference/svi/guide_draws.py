@@ -80,7 +80,7 @@ class GuideDraws:
         return values, torch.stack([log_q for _, log_q in drawn])
 
     def _one(self, _: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        call = self.density.structure.call
+        call = self.density.structure.call.fresh()
         run = poutine.trace(self.guide).get_trace(*call.args, **call.kwargs)
         require_match(run, self.density)
         sites = {n: msg for n, msg in _sampled(run).items() if not msg["is_observed"]}
@@ -194,7 +194,7 @@ def _role(name: str, density: LogDensity | Target) -> str:
 
 def point_mass(guide: FittedGuide, density: LogDensity) -> str:
     """Why a guide's draws have no density over the unknowns; empty if they have."""
-    call = density.structure.call
+    call = density.structure.call.fresh()
     with isolated(0):
         run = poutine.trace(guide).get_trace(*call.args, **call.kwargs)
     numbers = sum(dimension(msg) for msg in _sampled(run).values() if not msg["is_observed"])

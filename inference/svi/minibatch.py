@@ -146,7 +146,8 @@ class Rows:
         for values in batches(self.loader):
             count = len(next(iter(values.values())))
             sizes.append(count)
-            site = {n: v.to(self.all.values[n]) for n, v in values.items()}
+            # Copies: a guide that writes into its data must not change the loader's rows.
+            site = {n: v.to(self.all.values[n], copy=True) for n, v in values.items()}
             call = self.structure.call.replace_rows(count)
             scale = len(self._sizes) if covers else total / count
             yield Batch(call, site, {}, self._stand_ins(count), self.all.rows, float(scale))

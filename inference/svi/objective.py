@@ -52,8 +52,8 @@ def prepare(request: Request, model: Conditioned, guide: Any, rows: Rows) -> Elb
 def _guide_run(model: Conditioned, guide: Any) -> Any:
     """One run of the guide, discrete sites that it enumerates drawn at random."""
     if isinstance(guide, AutoGuide):
-        model.guided(guide)()  # finds its sites
-    return poutine.trace(model.guided(guide)).get_trace()
+        model.watched(guide)()  # finds its sites
+    return poutine.trace(model.watched(guide)).get_trace()
 
 
 def _drawn(run: Any, model: Conditioned) -> frozenset[str]:

@@ -70,7 +70,8 @@ def train(
         model, own = one.model, one.guide
         if isinstance(own, AutoLaplaceApproximation):
             model.batch, model.factor = rows.all.to(request.device), None
-            own = own.laplace_approximation(*model.batch.call.args, **model.batch.call.kwargs)
+            call = model.batch.call.fresh()
+            own = own.laplace_approximation(*call.args, **call.kwargs)
         params = {n: v.cpu() for n, v in own_values(model.story, own).items()}
         story = trained(model.story)
         fitted = trained(own) if own is not None and target.names else None
