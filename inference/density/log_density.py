@@ -113,9 +113,9 @@ class LogDensity(Evaluation):
 
     def _plain_gradient(self, z: Tensor) -> tuple[Evaluated, Tensor | None]:
         """The same and the gradient; ``None`` where torch refuses it: what it needs was overwritten."""
-        point = z.detach().clone().requires_grad_()
         try:
-            with torch.enable_grad():
+            with torch.inference_mode(False), torch.enable_grad():  # whatever block the caller is in
+                point = z.detach().clone().requires_grad_()
                 value, sites = self._plain(point)
                 grad = torch.zeros_like(z)
                 if value.requires_grad:
