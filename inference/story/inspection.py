@@ -24,6 +24,8 @@ from inference.story.provenance import Reads, closed_over, unmarked
 from inference.story.structure import Plate, Site, Structure
 from inference.story.support import bounds, inside
 
+_AGAIN = 8  # runs that tell whether a bound moves
+
 
 class Prototype(Messenger):
     """Hand out checked data, and values where a distribution cannot be sampled."""
@@ -109,9 +111,6 @@ def _sample(fn: Any) -> Tensor:
         transform = bijection(fn.support)
         shape = transform.inverse_shape(fn.batch_shape + fn.event_shape)
         return detach_provenance(transform(torch.zeros(shape)))
-
-
-_AGAIN = 8  # runs that tell whether a bound moves
 
 
 def inspect_story(
