@@ -272,7 +272,7 @@ def _certificate(
     thin, stacked = [], part.stacked
     if replicate.heavy is not None and replicate.certified:
         z, log_weights = replicate.heavy
-        shape = carried({"z": z}, log_weights)["z"]
+        shape = float(carried({"z": z}, log_weights)["z"].max())
         if shape >= MEAN:
             thin = [f"Too few weighted draws carry the spread of an unknown (Pareto shape {shape:.2f})."]
     plain = [f"{stacked.note}; plain Pyro was used, draw by draw."] if stacked.note else []

@@ -28,6 +28,7 @@ _STEPS = (1.0, 0.5, 0.25, 0.125)  # parts of it that are added; the small ones e
 EASY = 0.3  # k-hat below which a proposal is left as it is
 _FITTED = 0.5  # k-hat with which a fitted one is content: the weights' variance is finite
 _ADAPTATIONS = 4
+_TELLING = 0.25  # effective draws for each unknown without which nothing is learnt from them
 _LIGHT = 0.35  # k-hat below which squares of quantities have no heavier tails than the draws themselves
 _REPEATS = 0.01  # share of the resampled draws that may be repeats of a heavy one
 
@@ -168,36 +169,70 @@ def weigh(
         least: smallest pool.
         easy: k-hat from which a proposal is fitted to its own weighted draws; ``None`` for one that cannot.
     """
-    rows: Tensor = torch.arange(len(elbo))
-    waiting, done = [], {}
-    for attempt in range(1 if easy is None else _ADAPTATIONS + 1):
-        size = least * 2 ** ((attempt + 1) // 2) if easy is not None else max(least, 2 * draws)
-        some = [generators[p] for p in rows.tolist()]
-        pool = _draw(problems, proposal, size, some, rows)
-        smoothed, khat = pool.smoothed
-        hard = (khat >= (_FITTED if attempt else easy or 0.0)) | (
-            _effective(pool.log_w) < 2 * FRACTION * size
-        )
-        hard &= torch.isfinite(pool.log_w).any(1) & (easy is not None) & (attempt < _ADAPTATIONS)
-        waiting.append((rows[~hard], pool.of(~hard)))
-        if not bool(hard.any()):
-            break
-        some = [g for g, h in zip(some, hard.tolist(), strict=True) if h]
-        rows = rows[hard]
-        proposal = proposal.put(rows, adapt(proposal.of(rows), pool.z[hard], smoothed[hard], some))
+    everyone = torch.arange(len(elbo))
+    if easy is None:
+        waiting = [(everyone, _draw(problems, proposal, max(least, 2 * draws), generators, everyone))]
+    else:
+        proposal, waiting = _fitted(problems, proposal, generators, least, easy)
+    done: dict[int, Replicate] = {}
     for rows, pool in waiting:
-        if len(rows):
-            done.update(_grown(problems, proposal, elbo, draws, generators, rows, pool))
-    failed = {
-        p: r.heavy for p, r in done.items() if easy is not None and r.heavy is not None and not r.certified
-    }
-    for p, (z, smoothed) in failed.items():  # the larger pool told more
+        done.update(_grown(problems, proposal, elbo, draws, generators, rows, pool))
+    failed = {p: r.heavy for p, r in done.items() if r.heavy and not r.certified}
+    for p, (z, smoothed) in failed.items() if easy is not None else ():  # the larger pool told more
         one = torch.tensor([p])
-        better = adapt(proposal.of(one), z[None], smoothed[None], [generators[p]])
-        proposal = proposal.put(one, better)
-        pool = _draw(problems, proposal, max(POOL, len(z) // 2), [generators[p]], one)
-        done.update(_grown(problems, proposal, elbo, draws, generators, one, pool))
+        better = proposal.put(one, adapt(proposal.of(one), z[None], smoothed[None], [generators[p]]))
+        pool = _draw(problems, better, max(POOL, len(z) // 2), [generators[p]], one)
+        again = _grown(problems, better, elbo, draws, generators, one, pool)
+        if again[p].certified or again[p].khat < done[p].khat:
+            proposal, done = better, done | again
     return Weighed([done[p] for p in range(len(elbo))], proposal)
+
+
+def _fitted(
+    problems: Problems, proposal: Proposal, generators: list[torch.Generator], least: int, easy: float
+) -> tuple[Any, list[tuple[Tensor, Pool]]]:
+    """Fit proposals to their own weighted draws for as long as that helps, and keep each problem's best.
+
+    A fit to too few effective draws is worse than what it was fitted to, and would ruin weights that pass.
+
+    Returns:
+        The proposals, and pools of draws from them with the problems that each is of.
+    """
+    best = torch.full((problems.count,), math.inf, dtype=torch.float64)
+    chosen = torch.zeros(problems.count, dtype=torch.long)
+    tried: list[tuple[Tensor, Pool, Any]] = []
+    rows = torch.arange(problems.count)
+    for attempt in range(_ADAPTATIONS + 1):
+        size = least * 2 ** ((attempt + 1) // 2)
+        pool = _draw(problems, proposal, size, [generators[p] for p in rows.tolist()], rows)
+        smoothed, khat = pool.smoothed
+        effective = _effective(pool.log_w)
+        thin = effective < 2 * FRACTION * size
+        loss = khat.clamp(min=_FITTED) - effective / size
+        better = loss < best[rows]
+        best[rows[better]], chosen[rows[better]] = loss[better], attempt
+        tried.append((rows, pool, proposal.of(rows)))
+        hard = thin | (khat >= (_FITTED if attempt else easy))
+        hard &= better | (khat >= khat_threshold(size))
+        hard &= (effective >= _TELLING * problems.size) & torch.isfinite(pool.log_w).any(1)
+        if attempt == _ADAPTATIONS or not bool(hard.any()):
+            break
+        rows = rows[hard]
+        own = [generators[p] for p in rows.tolist()]
+        proposal = proposal.put(rows, adapt(proposal.of(rows), pool.z[hard], smoothed[hard], own))
+    kept = []
+    for attempt, (rows, pool, then) in enumerate(tried):
+        mine = chosen[rows] == attempt
+        if not bool(mine.any()):
+            continue
+        proposal = proposal.put(rows[mine], then.of(mine.nonzero().squeeze(-1)))
+        flattered = mine & (pool.smoothed[1] >= _FITTED) & (len(tried) > 1)
+        kept.append((rows[mine & ~flattered], pool.of(mine & ~flattered)))
+        if bool(flattered.any()):  # the best of several is judged by fresh draws
+            own = [generators[p] for p in rows[flattered].tolist()]
+            fresh = _draw(problems, proposal, pool.z.shape[1], own, rows[flattered])
+            kept.append((rows[flattered], fresh))
+    return proposal, [(rows, pool) for rows, pool in kept if len(rows)]
 
 
 def _grown(

@@ -30,7 +30,7 @@ def tail_shape(values: Tensor) -> Tensor:
     return torch.maximum(_shape(ordered), _shape(-ordered.flip(-1)))
 
 
-def carried(values: Mapping[str, Tensor], log_weights: Tensor) -> dict[str, float]:
+def carried(values: Mapping[str, Tensor], log_weights: Tensor) -> dict[str, Tensor]:
     """How few weighted draws carry the standard deviations: the tail shape of weight x squared deviation.
 
     Weights that pass for the whole may fail for one quantity, whose squares are largest where the proposal
@@ -41,29 +41,31 @@ def carried(values: Mapping[str, Tensor], log_weights: Tensor) -> dict[str, floa
         log_weights: (draws,) normalized.
 
     Returns:
-        site -> largest shape over its elements.
+        site -> shapes (elements,).
     """
     weights = log_weights.exp()[:, None]
     shapes = {}
     for name, value in values.items():
         flat = value.double().reshape(len(value), -1)[:, :_MOST]
         square = (flat - (weights * flat).sum(0)).square() * weights
-        shapes[name] = float(_shape(square.T.sort(-1).values).max()) if flat.numel() else -math.inf
+        if flat.numel():
+            shapes[name] = _shape(square.T.sort(-1).values)
     return shapes
 
 
 def uncarried(density: LogDensity, replicates: Sequence[Replicate]) -> list[str]:
     """Reasons against resampled draws: sites whose spread too few of the weighted ones carry.
 
-    The shape is averaged over the restarts, since each estimate of it errs by about .1.
+    Every element's shape is averaged over the restarts, since each estimate of it errs by about .1, and the
+    largest of many would err upwards.
     """
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[Tensor]] = {}
     for replicate in replicates:
         if replicate.heavy is not None and replicate.certified:
             z, log_weights = replicate.heavy
             for name, shape in carried(density.constrain(z), log_weights).items():
                 found.setdefault(name, []).append(shape)
-    worst = {name: sum(shapes) / len(shapes) for name, shapes in found.items()}
+    worst = {name: float(torch.stack(shapes).mean(0).max()) for name, shapes in found.items()}
     return [
         f"{name}: too few of the weighted draws carry its standard deviation (Pareto shape {shape:.2f} of "
         f"weight x squared deviation, above {_CARRIED}): its tail is cut off."
