@@ -18,6 +18,7 @@ from inference.checks.importance import EASY, POOL, Replicate, nowhere, weigh
 from inference.checks.modes import missed_mass, mixed
 from inference.checks.psis import resample
 from inference.checks.stein import departures, subset
+from inference.checks.tail_mass import short_tails
 from inference.checks.tails import uncarried
 from inference.density.log_density import LogDensity
 from inference.density.prior_starts import many_prior_starts, prior_starts
@@ -62,6 +63,7 @@ class Climbed:
         reasons: against the draws, beside their weights and the chains'.
         polished: what the chains say, where they made the draws.
         missed: share of the mass in a mode that no restart covers.
+        notes: that do not bear on trust.
     """
 
     replicates: list[Replicate]
@@ -72,6 +74,7 @@ class Climbed:
     reasons: tuple[str, ...] = ()
     polished: Polished | None = None
     missed: float = 0.0
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -231,7 +234,12 @@ class Climber:
         affordable = max(_STEIN_LEAST, min(_STEIN, _STEIN_COST // self.density.cost))
         most = affordable if self.density.traced else _STEIN // 10
         some = subset(torch.stack([r.z for r in found.replicates]), most)
-        reasons = (*found.reasons, *departures(some, self.density.value_and_grad(some)[1]))
+        slope = self.density.value_and_grad(some)[1]
+        reasons = (*found.reasons, *departures(some, slope))
+        notes = found.notes
+        if found.polished is not None:
+            z = torch.cat([r.z for r in found.replicates])
+            notes = (*notes, *short_tails(self.density, z, some, slope, self.shared))
         missed = 0.0
         if self.density.size <= full_rank.LARGEST:
             # Each restart's most probable draw; never the mean, which of several modes is in none.
@@ -241,7 +249,7 @@ class Climber:
             missed = missed_mass(
                 self.problems, found.proposal, centres, _log_evidence(found), ends, self.shared
             )
-        return replace(found, reasons=reasons, missed=missed)
+        return replace(found, reasons=reasons, missed=missed, notes=notes)
 
 
 def _log_evidence(found: Climbed) -> float:

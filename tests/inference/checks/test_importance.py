@@ -38,7 +38,9 @@ def _skewed(z: Tensor) -> Tensor:
     return (z - z.exp()).sum(-1)
 
 
-def _weighed(log_prob, size: int, *, easy: float | None, seed: int) -> tuple[list[Replicate], Mixture, _Known]:
+def _weighed(
+    log_prob, size: int, *, easy: float | None, seed: int
+) -> tuple[list[Replicate], Mixture, _Known]:
     problems = _Known(log_prob, size, 4)
     eye = torch.eye(size, dtype=torch.float64).expand(4, size, size)
     loc = torch.full((4, size), -0.3 if log_prob is _skewed else 0.0, dtype=torch.float64)
@@ -63,7 +65,7 @@ def test_a_proposal_of_many_unknowns_that_passes_is_not_ruined(seed: int) -> Non
 
 @pytest.mark.parametrize("seed", [0, 100])
 def test_a_proposal_of_few_unknowns_is_mended(seed: int) -> None:
-    """Skewed unknowns: the Gaussian's weights do not all pass; those of the mixture fitted to its draws do."""
+    """Skewed unknowns: the Gaussian's weights do not all pass; those of a mixture fitted to its draws do."""
     left, *_ = _weighed(_skewed, 6, easy=None, seed=seed)
     fitted, *_ = _weighed(_skewed, 6, easy=EASY, seed=seed)
     assert not all(r.certified for r in left)
