@@ -1,4 +1,4 @@
-"""Are the means and standard deviations of a sampler's draws those of reference draws, given their noise?
+"""Are the means, standard deviations and tails of a sampler's draws those of reference draws?
 
 Draws of a Markov chain are dependent: their Monte Carlo errors follow from effective sizes. The units of
 these errors are the reference's standard deviation and kurtosis, not those of the draws at hand: chains that
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,9 +17,10 @@ from torch import Tensor
 from experiments.compare.moments import MomentErrors
 from inference.hmc.convergence import ess_raw
 
-__all__ = ["MEAN", "Agreement", "agreement", "chain_moments"]
+__all__ = ["MEAN", "TAIL", "Agreement", "agreement", "chain_moments", "tail_factors"]
 
 MEAN, STDDEV = 0.05, 0.05  # in reference standard deviations, and relative
+TAIL = 1.5  # factor by which the mass beyond the 1 % and 99 % quantiles may be off
 NOISE = 3.0  # Monte Carlo errors that are allowed on top
 FEWEST = 100.0  # effective draws below which a Monte Carlo error is itself not known
 
@@ -36,6 +37,9 @@ class Agreement:
         Largest relative error of a standard deviation.
     worst_mean, worst_stddev
         Names of the quantities that have them.
+    tails
+        Quantity -> largest factor, of 1 or more, between 1 % and the share of draws beyond the reference's
+        1 % or 99 % quantile; infinite where no draw is beyond. ``tail`` is the largest of all.
     within
         Whether every error is at most the tolerance, .05 and 5 %.
     right
@@ -48,6 +52,12 @@ class Agreement:
     worst_stddev: str
     within: bool
     right: bool
+    tails: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def tail(self) -> float:
+        """The largest factor by which the mass of a tail is off; infinite if a quantity is missing."""
+        return max(self.tails.values(), default=math.inf)
 
 
 def agreement(draws: Mapping[str, Tensor], reference: Mapping[str, Tensor]) -> Agreement:
@@ -72,11 +82,13 @@ def agreement(draws: Mapping[str, Tensor], reference: Mapping[str, Tensor]) -> A
     """
     names: list[str] = []
     parts: list[MomentErrors] = []
+    tails: dict[str, float] = {}
     for name, theirs in reference.items():
         names += [name] if theirs.dim() == 2 else [f"{name}[{k + 1}]" for k in range(theirs[0, 0].numel())]
         ours = draws.get(name)
         if ours is None or ours.shape[2:] != theirs.shape[2:] or not bool(ours.isfinite().all()):
             return Agreement(math.inf, math.inf, name, name, within=False, right=False)
+        tails[name] = float(tail_factors(ours, theirs).max())
         parts.append(MomentErrors(*(values.flatten() for values in chain_moments(ours, theirs))))
     errors = MomentErrors(*(torch.cat(values) for values in zip(*parts, strict=True)))
     mean, stddev = errors.mean.abs(), errors.stddev.abs()
@@ -85,8 +97,38 @@ def agreement(draws: Mapping[str, Tensor], reference: Mapping[str, Tensor]) -> A
     right = (mean <= MEAN + NOISE * errors.mean_noise) & (stddev <= STDDEV + NOISE * errors.stddev_noise)
     return Agreement(
         float(mean.max()), float(stddev.max()), names[int(mean.argmax())], names[int(stddev.argmax())],
-        bool(within.all()), bool(right.all()),
+        bool(within.all()), bool(right.all()), tails,
     )  # fmt: skip
+
+
+def tail_factors(draws: Tensor, reference: Tensor, share: float = 0.01) -> Tensor:
+    """By what factor the mass in either tail is off, the larger one of both tails.
+
+    Parameters
+    ----------
+    draws, reference
+        (chains, draws, *shape).
+    share
+        Of the reference beyond each of the two quantiles. With 100 of its draws there, the factor of a right
+        sampler is off by 10 %.
+
+    Returns
+    -------
+    Tensor
+        The shape's factors, at least 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> reference, draws = torch.randn(2, 4, 10_000, generator=generator, dtype=torch.float64)
+    >>> [round(float(tail_factors(x, reference)), 1) for x in (draws, draws.clamp(-2, 2))]
+    [1.1, inf]
+    """
+    ours, theirs = (x.double().flatten(0, 1) for x in (draws, reference))
+    low, high = theirs.quantile(share, 0), theirs.quantile(1 - share, 0)
+    found = torch.stack([(ours < low).double().mean(0), (ours > high).double().mean(0)]) / share
+    return torch.maximum(found, 1 / found).amax(0)
 
 
 def chain_moments(draws: Tensor, reference: Tensor) -> MomentErrors:

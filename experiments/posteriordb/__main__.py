@@ -26,6 +26,7 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
+from experiments.compare.chain_moments import TAIL
 from experiments.peers.fresh import OURS, absent, peers, title
 from experiments.peers.posed import EIGHT
 from experiments.posteriordb import figures
@@ -97,8 +98,9 @@ def errors(run: Run, entries: Sequence[ScoreboardEntry], draws: int) -> None:
         "Beside reference draws",
         f"`fit` with its defaults and 4 restarts of {draws:,} draws. Errors are the largest over all "
         "quantities of a posterior: of means in reference standard deviations, of standard deviations in "
-        "percent. The references are 10,000 draws each, with a Monte Carlo error of their own: .01 standard "
-        "deviations, and .7 % or more.",
+        "percent; of tails the largest factor by which the share of draws beyond the reference's 1 % and "
+        "99 % quantiles is off. The references are 10,000 draws each, with a Monte Carlo error of their own: .01 "
+        "standard deviations, .7 % or more, and 10 % of a tail's mass.",
     )
     rows = [one.row() for one in entries]
     run.figure(
@@ -128,6 +130,10 @@ def count(run: Run, entries: Sequence[ScoreboardEntry]) -> None:
     run.claim("posteriors refused", verdicts.count("refused"), 1, relation="at most", source=TARGETS)
     text = "posteriors trusted and wrong without a warning that names the quantity"
     run.claim(text, verdicts.count("WRONG"), 0, relation="at most", source=TARGETS)
+    text = (
+        f"posteriors trusted, the mass beyond a reference quantile of 1 % off by {TAIL} or more, not a word"
+    )
+    run.claim(text, sum(bool(one.untold_tails) for one in entries), 0, relation="at most", source=TARGETS)
     for verdict in ("right", "refused", "warned", "WRONG"):
         number = sum(one.verdict_again == verdict for one in entries)
         run.metric(f"second fits, with another seed: {verdict}", number, unit=f"of {total}")

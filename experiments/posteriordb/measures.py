@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.compare.chain_moments import MEAN, Agreement, agreement
+from experiments.compare.chain_moments import MEAN, TAIL, Agreement, agreement
 from experiments.peers.fresh import OURS, fresh_run
 from experiments.peers.timing import TimedFit
 from experiments.truth import posteriordb
@@ -38,6 +38,13 @@ class ScoreboardEntry:
     facts: Mapping[str, Any]
     trusted_again: bool = False
     warned: tuple[bool, bool] = (False, False)
+
+    @property
+    def untold_tails(self) -> list[str]:
+        """Quantities of a trusted first fit whose tail mass is off, and whose tails no note speaks of."""
+        told = {note.split(":")[0] for note in self.facts.get("notes", ()) if "tail" in note}
+        off = [name for name, factor in self.found.tails.items() if not factor <= TAIL]
+        return [name for name in off if self.trusted and name not in told]
 
     @property
     def trusted(self) -> bool:
@@ -67,6 +74,7 @@ class ScoreboardEntry:
             "posterior": self.name, "quantities": self.quantities,
             "mean: largest error / sd": round(self.found.mean, 4),
             "sd: largest error / %": round(100 * self.found.stddev, 2),
+            "tail mass: largest factor": round(self.found.tail, 2),
             "k-hat": None if khat is None else round(float(khat), 2), "rung": self.rung,
             "verdict": self.verdict, "with another seed": self.verdict_again,
             "gradient calls": self.facts.get("gradient_calls"),

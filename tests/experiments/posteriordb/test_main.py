@@ -63,6 +63,16 @@ def test_verdicts():
     assert entry("a", GOOD, True, method="svi").rung == "full_rank"
 
 
+def test_a_tail_that_is_off_needs_a_note_that_names_it():
+    short = replace(GOOD, tails={"o": 4.0, "s": 1.4})
+    silent = entry("a", short, True)
+    assert silent.untold_tails == ["o"] and silent.row()["tail mass: largest factor"] == 4.0
+    told = replace(silent, facts={**silent.facts, "notes": ["o: its lower tail is not certain."]})
+    elsewhere = replace(silent, facts={**silent.facts, "notes": ["s: its lower tail is not certain."]})
+    assert told.untold_tails == [] and elsewhere.untold_tails == ["o"]
+    assert entry("a", short, False).untold_tails == []
+
+
 def test_a_warning_excuses_the_spread_of_what_it_names_and_nothing_else():
     generator = torch.Generator().manual_seed(0)
     reference = {n: torch.randn(10, 1000, generator=generator, dtype=torch.float64) for n in ("K", "beta")}
