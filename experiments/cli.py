@@ -13,6 +13,7 @@ from experiments.report.errors import InputError
 from experiments.report.launch import INTERRUPTED, OneLineParser, launch, positive
 from experiments.report.script import MAIN, beside, called, scan
 from experiments.report.versions import own_version
+from inference.runtime.files import no_room
 
 __all__ = ["main"]
 
@@ -34,7 +35,7 @@ exit status:
   0  done; all claims met, story well formed, or posterior trusted
   1  a claim is not met or an experiment crashed (run), other numbers than before (run --from),
      or the story is not well formed (check)
-  2  the input cannot be used; one line says why
+  2  the input cannot be used, or the disk is full; one line says why
   3  the posterior is not to be trusted (fit)
 """
 
@@ -91,6 +92,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(argv)
     except InputError as error:
+        print(f"ppl: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if not no_room(error):
+            raise
         print(f"ppl: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
