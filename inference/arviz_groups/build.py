@@ -134,7 +134,9 @@ def write_netcdf(idata: Any, path: str | os.PathLike[str]) -> Path:
     with h5netcdf.File(memory, "w") as file:
         for group, dataset in _datasets(idata):
             store = H5NetCDFStore(file, group=group, mode="a")
-            smaller = {name: {"zlib": True} for name, v in dataset.variables.items() if v.dtype.kind in "biufc"}
+            smaller = {
+                name: {"zlib": True} for name, v in dataset.variables.items() if v.dtype.kind in "biufc"
+            }
             dataset.dump_to_store(store, encoding=smaller)
     write_bytes(path, memory.getbuffer())
     return path

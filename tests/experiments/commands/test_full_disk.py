@@ -1,4 +1,4 @@
-"""`ppl` under limits on the size of files: one line says what could not be written, the earlier run stands."""
+"""`ppl` under limits on the size of files: one line says what was not written, the earlier run stands."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ def height(n):
         pyro.sample("x", dist.Normal(mu, 2.0))
 """
 
-# Runs a command once freely and then under every limit; the exit status and what else lies there, a line each.
+# Runs a command once freely, then under every limit; prints the exit status and what lies there.
 CHILD = """
 import resource, sys
 from pathlib import Path
