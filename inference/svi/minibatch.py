@@ -190,8 +190,8 @@ class Rows:
             name = found.untold[0]
             raise ValueError(
                 f"{name}: it has as many entries as there are rows, and no bearing on the story, so that "
-                f"nothing tells whether the guide, which may read it, gets those of a batch's rows or all of them. "
-                f"Give what all rows share a leading axis of 1 ({name}[None]), or leave the argument out."
+                f"nothing tells whether the guide, which may read it, gets those of a batch's rows or all of "
+                f"them. Give what all rows share a leading axis of 1 ({name}[None]), or leave it out."
             )
         return found
 
@@ -210,8 +210,8 @@ class Rows:
         if self.loader is not None and self._arguments.own:
             raise ValueError(
                 "data: from a loader the story gets the rows of a batch's data only, and one of its "
-                "arguments has an entry for each row, too. Make it a site of the story, or give the data as a mapping "
-                "with batch_size=..."
+                "arguments has an entry for each row, too. Make it a site of the story, or give the data as "
+                "a mapping with batch_size=..."
             )
         batch = self.take(torch.arange(size))
         structure, _ = inspect_story(batch.call)
