@@ -13,6 +13,7 @@ from experiments.report.errors import InputError
 from experiments.report.launch import INTERRUPTED, OneLineParser, launch, positive
 from experiments.report.script import MAIN, beside, called, scan
 from experiments.report.versions import own_version
+from inference.runtime.files import no_room
 
 __all__ = ["main"]
 
@@ -34,7 +35,7 @@ exit status:
   0  done; all claims met, story well formed, or posterior trusted
   1  a claim is not met or an experiment crashed (run), other numbers than before (run --from),
      or the story is not well formed (check)
-  2  the input cannot be used; one line says why
+  2  the input cannot be used, or the disk is full; one line says why
   3  the posterior is not to be trusted (fit)
 """
 
@@ -68,7 +69,8 @@ on from there: it leaves out what DIR holds of the same seed, the same --smoke, 
 the same script.
 
 --from DIR: the run in the folder DIR, again, with the same seed and flags, into again/ beside it
-(or --out). It says what has changed since, and whether the numbers are the same.
+(or --out). It says what has changed since, and whether the numbers are the same. A run of a script of
+your own is made again by `ppl run FILE --from DIR`: the folder alone never says what is executed.
 
 exit status: 0 if every claim is met (--from: the numbers are the same), 1 if one is not, an
 experiment crashed or none of --all could run here (--from: numbers differ, or there are none),
@@ -91,6 +93,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(argv)
     except InputError as error:
+        print(f"ppl: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if not no_room(error):
+            raise
         print(f"ppl: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -164,7 +171,7 @@ def _run_flags(commands: Any) -> None:
         help="run an experiment, by name or file; or all; or one again",
         usage="ppl run NAME|FILE.py|FOLDER [--seed N] [--out DIR] [--smoke] [its own flags]\n"
         "       ppl run --all [FOLDER] [--seed N] [--out DIR] [--smoke] [--jobs N] [--resume]\n"
-        "       ppl run --from DIR [--out DIR]",
+        "       ppl run [FILE.py|FOLDER] --from DIR [--out DIR]",
         description="Run an experiment. `ppl run NAME --help` shows its own flags too.",
         epilog=RUN_NOTES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -224,29 +231,33 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     if options.help and (name is None or options.all):
         options.parser.print_help()
         return 0
-    if options.all or (options.source and name is None):
+    if options.all or (options.source and not options.help):
         return _run_all(options, rest) if options.all else _run_again(options, rest)
     if name is None:
         raise InputError("run: expected an experiment, by name (see ppl list) or file, or --all")
     flags = [f"--{flag}={value}" for flag in ("seed", "out", "jobs") if (value := getattr(options, flag))]
     flags += [f"--{flag}" for flag in ("smoke", "resume", "help") if getattr(options, flag)]
     # An experiment may have flags of these names; if it has none, it says so.
-    flags += ([f"--from={options.source}"] if options.source else []) + rest
-    if name.endswith(".py"):
-        return _run_file(Path(name), flags)
-    names = [script.name for script in scan()]
-    if name not in names and Path(name, f"{MAIN}.py").is_file():
-        return _run_file(Path(name, f"{MAIN}.py"), flags)
-    if name not in names:
-        close = get_close_matches(name, names, 1)
-        hint = f"did you mean {close[0]}?" if close else "ppl list shows them all"
-        raise InputError(f"no experiment {name}; {hint}")
-    return launch(f"experiments.{name}", flags, prog=f"ppl run {name}")
-
-
-def _run_file(file: Path, flags: list[str]) -> int:
+    flags += rest
+    file, own = _script(name)
+    if own:
+        return launch(f"experiments.{name}", flags, prog=f"ppl run {name}")
     with beside(file):
         return launch(file, flags, prog=f"ppl run {called(file)}")
+
+
+def _script(name: str) -> tuple[Path, bool]:
+    """The file of a script that the command line names, and whether it is one of this project."""
+    if name.endswith(".py"):
+        return Path(name), False
+    files = {script.name: script.path for script in scan()}
+    if name in files:
+        return files[name], True
+    if Path(name, f"{MAIN}.py").is_file():
+        return Path(name, f"{MAIN}.py"), False
+    close = get_close_matches(name, files, 1)
+    hint = f"did you mean {close[0]}?" if close else "ppl list shows them all"
+    raise InputError(f"no experiment {name}; {hint}")
 
 
 def _run_all(options: argparse.Namespace, rest: list[str]) -> int:
@@ -273,7 +284,8 @@ def _run_again(options: argparse.Namespace, rest: list[str]) -> int:
     wrong = [f"--{flag}" for flag in ("seed", "smoke", "jobs", "resume") if getattr(options, flag)] + rest
     if wrong:
         raise InputError(f"run --from: the run keeps its own settings; leave out {' '.join(wrong)}")
-    return run_again(Path(options.source), Path(options.out) if options.out else None)
+    folder, out = Path(options.source), Path(options.out) if options.out else None
+    return run_again(folder, out, _script(options.experiment)[0] if options.experiment else None)
 
 
 def _integer(flag: str, text: str, least: int | None) -> int:

@@ -14,11 +14,17 @@ from time import monotonic, time_ns
 from typing import Any
 
 from experiments.report.gather import LOG, finished
-from experiments.report.script import Script
+from experiments.report.script import FOLDER, Script
 
 __all__ = ["Child", "Outcome", "stop", "terminated"]
 
 PATIENCE = 10.0  # seconds that children have, together, to put their things away once they are told to stop
+ROOT = str(FOLDER.parent)
+# `python -m` would look into the current folder first, and run a stranger's package of the name experiments.
+PPL = (
+    f"import sys; sys.path[:1] = [] if {ROOT!r} in sys.path[1:] else [{ROOT!r}]; "
+    "from experiments.cli import main; raise SystemExit(main())"
+)
 STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -61,7 +67,7 @@ class Child:
         environment = dict(os.environ, PYTHONUNBUFFERED="1")
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
-        command = [sys.executable, "-m", "experiments.cli", "run", target, *flags]
+        command = [sys.executable, "-c", PPL, "run", target, *flags]
         began_ns = time_ns()
         with open(out / f"{script.name}.log", "wb") as log:
             process = subprocess.Popen(

@@ -1,9 +1,14 @@
-"""``ppl run --from DIR``: make a run again from its folder, and say whether the numbers are the same."""
+"""``ppl run --from DIR``: make a run again from its folder, and say whether the numbers are the same.
+
+A run folder may come from anywhere, so what it says is data: which script is executed is decided by this
+installation, or by the command line.
+"""
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,7 +17,7 @@ from experiments.report.again import compare_runs
 from experiments.report.errors import InputError
 from experiments.report.gather import Finished, finished
 from experiments.report.launch import digest, launch
-from experiments.report.script import FOLDER, Script, beside, called, scan
+from experiments.report.script import FOLDER, Script, beside, called, name_of, scan
 
 __all__ = ["run_again"]
 
@@ -20,8 +25,11 @@ AGAIN = "again"
 SETTINGS = ("seed", "smoke", "options")
 
 
-def run_again(folder: Path, out: Path | None = None) -> int:
+def run_again(folder: Path, out: Path | None = None, script: Path | None = None) -> int:
     """Run what a run folder holds once more, with the same settings, and compare the two.
+
+    It is the experiment of this installation that bears the run's name, or the script that is handed in;
+    never a script only because the folder names it.
 
     Parameters
     ----------
@@ -29,6 +37,8 @@ def run_again(folder: Path, out: Path | None = None) -> int:
         A run folder; it is not touched.
     out
         Where the new run folder goes; ``again/`` beside the old one by default.
+    script
+        One's own script that made the run, or that takes its place.
 
     Returns
     -------
@@ -39,14 +49,15 @@ def run_again(folder: Path, out: Path | None = None) -> int:
     Raises
     ------
     InputError
-        If the folder is no run folder, was not made by an experiment, or its script is gone.
+        If the folder is no run folder, was not made by an experiment, or by a script that is neither of this
+        installation nor handed in; or the script that is handed in bears another name.
     """
     old = _read(folder)
     out = folder.resolve().parent / AGAIN if out is None else out
     if (out / old.name).resolve() == folder.resolve():
         raise InputError(f"--out {out}: the earlier run stands there; choose another folder")
-    experiment, file = _experiment(old)
-    for warning in _changed(old, file):
+    experiment, file = _experiment(old, script)
+    for warning in [*_other_script(old, file), *_other_software(old)]:
         print(f"ppl: warning: {warning}", file=sys.stderr)
     given = [str(argument) for argument in old.config["arguments"]]
     arguments = [*(flag for flag in given if not flag.startswith("--out=")), f"--out={out}"]
@@ -55,7 +66,7 @@ def run_again(folder: Path, out: Path | None = None) -> int:
     with nullcontext() if inside else beside(Path(experiment)):
         status = launch(experiment, arguments, prog=prog)
     new = finished(out / old.name) if status in (0, 1) else None
-    return status if new is None else _compare(old, new)
+    return status if new is None else _compare(old, new, _other_script(old, file))
 
 
 def _read(folder: Path) -> Finished:
@@ -87,25 +98,35 @@ def _own(run: Finished) -> Script | None:
     return None
 
 
-def _experiment(run: Finished) -> tuple[str | Path, Path]:
-    """What makes a run again, and its file: a module of this project by its name, or one's own script."""
+def _experiment(run: Finished, script: Path | None) -> tuple[str | Path, Path]:
+    """What makes a run again, and its file: a module of this project by its name, or the script handed in."""
+    if script is not None:
+        if not script.is_file():
+            raise InputError(f"cannot read {script}: there is no such file")
+        if name_of(script) != run.name:
+            raise InputError(f"{run.folder} holds a run of {run.name}, got the script {called(script)}")
+        installed = script in (one.path for one in scan())
+        return f"experiments.{run.name}" if installed else script, script
     own = _own(run)
     if own is not None:
         return f"experiments.{run.name}", own.path
-    file = Path(str(run.config["file"]))
-    if not file.is_file():
-        raise InputError(f"the script of this run, {file}, is not there; put it back to run it again")
-    return file, file
+    file = called(str(run.config["file"]))
+    raise InputError(
+        f"{run.folder} was made by {file}, which is no experiment of this installation, and what a run "
+        f"folder names is not executed. If you trust the script, name it: "
+        f"{shlex.join(['ppl', 'run', str(file), '--from', str(run.folder)])}"
+    )
 
 
-def _changed(run: Finished, file: Path) -> list[str]:
-    """What is not as it was: the script, the software."""
+def _other_script(run: Finished, file: Path) -> list[str]:
+    same = digest(file) == run.config.get("file sha256")
+    return [] if same else [f"{called(file)} is not the script that made the run: it has changed since"]
+
+
+def _other_software(run: Finished) -> list[str]:
     from experiments.report.versions import versions
 
-    found = []
-    if digest(file) != run.config.get("file sha256"):
-        found.append(f"{called(file).name} has changed since that run")
-    now = versions()
+    found, now = [], versions()
     for name in dict.fromkeys([*run.versions, *now]):
         was, is_now = run.versions.get(name), now.get(name)
         # Before torch is loaded its threads are not known.
@@ -114,7 +135,7 @@ def _changed(run: Finished, file: Path) -> list[str]:
     return found
 
 
-def _compare(old: Finished, new: Finished) -> int:
+def _compare(old: Finished, new: Finished, notes: Sequence[str]) -> int:
     found = compare_runs(old.folder, new.folder)
     print(f"\nbeside the earlier run, {old.folder}:")
     for one in found:
@@ -122,6 +143,8 @@ def _compare(old: Finished, new: Finished) -> int:
     told = _settings(old.config, new.config)
     for line in told:
         print(f"  {line}")
+    for note in notes:
+        print(f"  note: {note}")
     if not told and not any(one.compared for one in found):
         print("nothing was compared: the runs hold no numbers but those of a clock")
         return 1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,8 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+
+from inference.runtime.files import write_bytes
 
 __all__ = ["CHAINS", "TimedFit", "failed", "read", "twice", "write"]
 
@@ -74,13 +76,9 @@ def write(path: Path, done: TimedFit) -> None:
     arrays = {f"draws {k}": v for k, v in done.draws.items()} | {
         f"again {k}": v for k, v in done.again.items()
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as stream:
-            np.savez(stream, facts=np.asarray(json.dumps(facts)), **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    memory = io.BytesIO()
+    np.savez(memory, facts=np.asarray(json.dumps(facts)), **arrays)
+    write_bytes(path, memory.getbuffer())
 
 
 def read(path: Path) -> TimedFit:

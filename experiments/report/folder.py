@@ -18,6 +18,7 @@ from typing import Any
 
 from experiments.report.errors import InputError
 from experiments.report.numbers import jsonable
+from inference.runtime.files import sync_folder, write_bytes
 
 __all__ = ["RunFolder", "write_json", "write_text"]
 
@@ -65,6 +66,7 @@ class RunFolder:
             if self.previous is not None:
                 os.rename(self.previous, self.final)
             raise
+        sync_folder(self.final.parent)
 
     def abandon(self) -> Path | None:
         """After a failure: the partial folder, or None (and no folder) if nothing is in it."""
@@ -76,13 +78,8 @@ class RunFolder:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: to a temporary file beside it, then renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a file whole or not at all: to a temporary file beside it, synced, then renamed."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:

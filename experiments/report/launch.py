@@ -24,6 +24,7 @@ from experiments.report.run import Run
 from experiments.report.script import called, load, name_of, question_of
 from experiments.report.style import style
 from experiments.report.versions import versions
+from inference.runtime.files import no_room
 
 __all__ = ["INTERRUPTED", "OneLineParser", "Settings", "digest", "execute", "launch", "positive"]
 
@@ -88,7 +89,7 @@ def launch(experiment: str | Path | ModuleType, argv: Sequence[str] | None = Non
     -------
     int
         0 if no claim failed (or ``--smoke``, which judges none), 1 if one failed, 2 if the input
-        cannot be used (one line on the error stream says why), 130 after Ctrl-C.
+        cannot be used or the disk is full (one line on the error stream says why), 130 after Ctrl-C.
 
     Notes
     -----
@@ -102,6 +103,11 @@ def launch(experiment: str | Path | ModuleType, argv: Sequence[str] | None = Non
             settings = _settings(module, _name(experiment), argv, prog)
             run, folder = execute(settings, module.main)
     except InputError as error:
+        print(f"{speaker}: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if not no_room(error):
+            raise
         print(f"{speaker}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

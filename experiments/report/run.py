@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from experiments.report.blocks import Block, Fit, Metric, Picture, Section, Stor
 from experiments.report.claims import Claim
 from experiments.report.folder import write_text
 from experiments.report.summary import summarize
+from inference.runtime.files import write_bytes
 
 __all__ = ["Run"]
 
@@ -93,8 +95,9 @@ class Run:
         return), a seaborn grid, or an ArviZ 1.x plot collection.
         """
         path = self._new(name, "png")
-        owner = _savable(figure)
-        owner.savefig(path, bbox_inches="tight", facecolor="white")
+        owner, memory = _savable(figure), io.BytesIO()
+        owner.savefig(memory, format="png", bbox_inches="tight", facecolor="white")
+        write_bytes(path, memory.getbuffer())
         _close(owner)
         self.blocks.append(Picture(path, caption))
 
@@ -116,9 +119,11 @@ class Run:
 
         ``idata`` is what ``posterior.to_arviz()`` returned, where it was needed before.
         """
+        from inference.arviz_groups.build import write_netcdf
+
         path = self._new(name, "nc")
         idata = posterior.to_arviz() if idata is None else idata
-        idata.to_netcdf(str(path))
+        write_netcdf(idata, path)
         summary, rounded = summarize(idata, f"{name}_summary.csv")
         write_text(self._new(f"{name}_summary", "csv"), summary.csv())
         certificate = posterior.certificate
@@ -182,7 +187,9 @@ class Run:
 
 
 def _savable(figure: Any) -> Any:
-    """Whatever saves itself: the figure behind axes, arrays of axes and grids."""
+    """Whatever saves itself: the figure behind axes, arrays of axes, grids and plot collections."""
+    if hasattr(figure, "viz"):  # a plot collection of ArviZ 1.x, which saves to paths only
+        return figure.viz["figure"].item()
     if hasattr(figure, "savefig"):
         return figure
     if hasattr(figure, "get_figure"):
@@ -197,7 +204,5 @@ def _close(owner: Any) -> None:
     from matplotlib.figure import Figure
 
     figure = owner if isinstance(owner, Figure) else getattr(owner, "figure", None)
-    if hasattr(owner, "viz"):  # a plot collection of ArviZ 1.x
-        figure = owner.viz["figure"].item()
     if isinstance(figure, Figure):
         plt.close(figure)

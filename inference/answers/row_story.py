@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, combinations
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from torch.utils._pytree import tree_map
 
 from inference.story.call import Call
 from inference.story.observations import Observation
+from inference.story.row_arguments import RowArguments, row_arguments
 from inference.story.structure import Plate, Structure
 
-_DOUBTFUL = 6  # arguments of which every subset is tried
 _ELEMENTS = 2**20  # numbers of all sites in one run; a network's layers hold some ten times as many
 
 
@@ -32,14 +30,13 @@ class RowStory:
         structure: of the story on all rows.
         observations: checked, all of it in the data plate.
         plate: the data plate.
-        shared: places, among the arguments' tensors and numbers, of tensors that all rows share although
-            they have as many leading entries as there are rows (one, say).
+        arguments: which of the story's belong to single rows.
     """
 
     structure: Structure
     observations: Mapping[str, Observation]
     plate: Plate
-    shared: frozenset[int] = frozenset()
+    arguments: RowArguments
 
     @property
     def rows(self) -> int:
@@ -58,20 +55,13 @@ class RowStory:
 
     def call(self, index: Tensor) -> Call:
         """What the story is called with for the selected rows."""
-        call, rows, device = self.structure.call, self.rows, self.structure.call.device
-
-        def cut(place: int, value: Any) -> Any:
-            if not isinstance(value, Tensor):
-                return value
-            sliced = _as_many(value, rows) and place not in self.shared
-            own = value[index.to(value.device)] if sliced else value
-            return own if device is None else own.to(device)
-
-        leaves, spec = tree_flatten((call.args, dict(call.kwargs)))
-        args, kwargs = tree_unflatten([cut(i, v) for i, v in enumerate(leaves)], spec)
-        selected = replace(call, args=args, kwargs=kwargs)
-        counted = call.takes_rows and call.named_arguments()["n"] == rows
-        return selected.replace_rows(len(index)) if counted else selected
+        call, device = self.structure.call, self.structure.call.device
+        selected = self.arguments.select(self.arguments.counting(call, len(index)), index)
+        if device is None:
+            return selected
+        parts = (selected.args, dict(selected.kwargs))
+        args, kwargs = tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, parts)
+        return replace(selected, args=args, kwargs=kwargs)
 
     def axis(self, name: str) -> int | None:
         """Which axis of a site counts the rows; ``None`` for a site outside the data plate."""
@@ -80,7 +70,7 @@ class RowStory:
         if own is None:
             return None
         if site.kind == "deterministic":  # which of its dimensions are an event's is not known
-            return 0 if _as_many(site.value, self.rows) else None
+            return 0 if site.value.dim() > 0 and len(site.value) == self.rows else None
         return len(site.shape) - int(site.fn.event_dim) + own.dim
 
     def take(self, values: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
@@ -136,36 +126,10 @@ def row_story_of(structure: Structure, observations: Mapping[str, Observation]) 
         return None
     if any(p.name != plate.name and p.dim < plate.dim for s in sites.values() for p in s.plates):
         return None
-    leaves = tree_leaves((structure.call.args, dict(structure.call.kwargs)))
-    doubtful = [i for i, v in enumerate(leaves) if isinstance(v, Tensor) and _as_many(v, plate.size)]
-    counts = range(len(doubtful) + 1) if len(doubtful) <= _DOUBTFUL else (0, len(doubtful))
-    for shared in chain.from_iterable(combinations(doubtful, k) for k in counts):
-        row_story = RowStory(structure, observations, plate, frozenset(shared))
-        if _counts(row_story):
-            return row_story
-    return None
-
-
-def _as_many(value: Tensor, rows: int) -> bool:
-    """Whether a tensor has one leading entry per row."""
-    return value.dim() > 0 and value.shape[0] == rows
-
-
-def _counts(row_story: RowStory) -> bool:
-    """Whether the story follows a selection of rows: its plate and its sites have as many."""
-    from pyro import poutine
-
-    count = 3 if row_story.rows != 3 else 2
-    call = row_story.call(torch.zeros(count, dtype=torch.long))
     try:
-        with call.room(0), torch.no_grad():
-            run: Any = poutine.trace(call).get_trace()
-    except (RuntimeError, IndexError, ValueError):  # an argument was cut that all rows share
-        return False
-    frames = [f for node in run.nodes.values() for f in node.get("cond_indep_stack", ())]
-    fits = all(
-        list(run.nodes[n]["value"].shape) == row_story.shape(n, count)
-        for n in row_story.structure.sites
-        if n in run.nodes
-    )
-    return fits and {f.size for f in frames if f.name == row_story.plate.name} == {count}
+        arguments = row_arguments(structure, observations, plate)
+    except ValueError:  # it reads across rows
+        return None
+    if not arguments.own and not arguments.counted:  # a plate of a fixed size
+        return None
+    return RowStory(structure, observations, plate, arguments)

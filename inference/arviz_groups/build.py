@@ -19,15 +19,17 @@ netCDF that the other reads. What differs for who works with the result, seen wi
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import json
 import os
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from inference.runtime.files import write_bytes
 
 if TYPE_CHECKING:
     import xarray
@@ -109,22 +111,46 @@ def build(
 
 
 def write_netcdf(idata: Any, path: str | os.PathLike[str]) -> Path:
-    """Write what `build` returned to a netCDF file, whole or not at all, and return its path.
+    """Write an `InferenceData` or `DataTree` to a netCDF file, whole or not at all, and return its path.
 
-    The file is written beside its final place and then renamed, so that a reader never meets half
-    of it and a failure leaves an older file as it was. `arviz.from_netcdf` reads it. Raises
-    `ValueError` if the folder does not exist.
+    `arviz.from_netcdf` reads it. The file is built in memory, compressed: HDF5, when it cannot write to a
+    disk, ends the process. It is then written beside its final place and renamed, so that a reader never
+    meets half of it and a failure leaves an older file as it was.
+
+    Raises
+    ------
+    ValueError
+        if the folder does not exist.
+    OSError
+        if the file cannot be written; it says why.
     """
+    import h5netcdf
+    from xarray.backends import H5NetCDFStore
+
     path = Path(path)
     if not path.parent.is_dir():
         raise ValueError(f"path: expected a file in an existing folder, got {path}")
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        idata.to_netcdf(temporary, engine="h5netcdf")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    memory = io.BytesIO()
+    with h5netcdf.File(memory, "w") as file:
+        for group, dataset in _datasets(idata):
+            store = H5NetCDFStore(file, group=group, mode="a")
+            smaller = {
+                name: {"zlib": True} for name, v in dataset.variables.items() if v.dtype.kind in "biufc"
+            }
+            dataset.dump_to_store(store, encoding=smaller)
+    write_bytes(path, memory.getbuffer())
     return path
+
+
+def _datasets(idata: Any) -> Iterator[tuple[str, xarray.Dataset]]:
+    """Every group by its path in a netCDF file, the root first."""
+    import xarray
+
+    if isinstance(idata, xarray.DataTree):
+        yield from ((node.path, node.to_dataset(inherit=False)) for node in idata.subtree)
+    else:
+        yield "/", xarray.Dataset(attrs=idata.attrs)
+        yield from ((f"/{group}", idata[group]) for group in idata.groups())
 
 
 def _container(datasets: dict[str, Any], attrs: dict[str, Any]) -> Any:

@@ -65,9 +65,9 @@ def load(
             story in its module. Without any, such sites of new rows are proposed from their prior.
 
     Raises:
-        ValueError: if the folder is no saved posterior, the story does not have its sites, a parameter of
-            the story or the guide has another shape than was saved (it names the parameter), or the story
-            gives fitted rows another density than it did.
+        ValueError: if the folder is no saved posterior, one of its files is missing or damaged, the story
+            does not have its sites, a parameter of the story or the guide has another shape than was saved
+            (it names the parameter), or the story gives fitted rows another density than it did.
 
     Example:
         >>> import pyro, torch, tempfile, os
@@ -124,20 +124,48 @@ def load(
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, dict[str, Tensor]]]:
-    import xarray
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    groups: dict[str, dict[str, Tensor]] = {}
-    for group in ("posterior", "sample_stats"):
-        try:
-            with xarray.open_dataset(path / FILES[0], group=group, engine="h5netcdf") as stored:
-                groups[group] = {
-                    _unescaped(str(n)): torch.from_numpy(v.values.copy()) for n, v in stored.data_vars.items()
-                }
-        except OSError:  # a group without variables is not written
-            groups[group] = {}
     page = json.loads((path / FILES[1]).read_text())
-    return page, load_file(str(path / FILES[2])), groups
+    draws, tensors = path / FILES[0], path / FILES[2]
+    try:
+        groups = _groups(draws)
+    except FileNotFoundError:
+        raise ValueError(f"path: {draws} is missing; restore it, or fit and save again.") from None
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        raise ValueError(_damaged(draws, error)) from error
+    lacks = [name for name in page["unknown"] if name not in groups["posterior"]]
+    if lacks:
+        raise ValueError(_damaged(draws, f"it has no draws of {lacks[0]!r}"))
+    try:
+        return page, load_file(str(tensors)), groups
+    except FileNotFoundError:
+        raise ValueError(f"path: {tensors} is missing; restore it, or fit and save again.") from None
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ValueError(_damaged(tensors, error)) from error
+
+
+def _groups(file: Path) -> dict[str, dict[str, Tensor]]:
+    """The draws by group and site; a group without variables was not written."""
+    import h5netcdf
+    import xarray
+
+    with h5netcdf.File(file, "r") as stored:
+        present = set(stored.groups)
+    groups: dict[str, dict[str, Tensor]] = {"posterior": {}, "sample_stats": {}}
+    for group in groups.keys() & present:
+        with xarray.open_dataset(file, group=group, engine="h5netcdf") as dataset:
+            groups[group] = {
+                _unescaped(str(n)): torch.from_numpy(v.values.copy()) for n, v in dataset.data_vars.items()
+            }
+    return groups
+
+
+def _damaged(file: Path, reason: object) -> str:
+    return (
+        f"path: {file} is damaged, or was not copied whole: {reason}. Copy it again, or fit and save again."
+    )
 
 
 def _check_sites(

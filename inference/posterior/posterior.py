@@ -242,5 +242,7 @@ class Posterior:
         Raises:
             ValueError: if the folder exists and is not a saved posterior, or if the story's arguments
                 cannot be written as data.
+            OSError: if it cannot be written (a full disk, no permission); it says why, and a posterior that
+                was saved there before is left as it was.
         """
         save(self._fit, self.draws, self._family, self.certificate, self.history, path)

@@ -22,6 +22,7 @@ from inference.arviz_groups.build import build, write_netcdf
 from inference.checks.certificate import Certificate
 from inference.guides.serialization import Family, to_tensors
 from inference.posterior.program_tensors import pack
+from inference.runtime.files import sync_folder, write_bytes, writing
 from inference.story.programs import FittedGuide
 
 FORMAT = "ppl-workbench posterior 1"
@@ -36,20 +37,25 @@ def save(
     history: Sequence[tuple[str, int, float]],
     path: str | os.PathLike[str],
 ) -> None:
-    """Write the parts of a posterior to the folder ``path``; see ``Posterior.save``."""
+    """Write the parts of a posterior to the folder ``path``; see ``Posterior.save``.
+
+    Each file is built in memory, the largest beside a copy of itself at most, and the folder is swapped in
+    when all of them are on the disk.
+    """
     path = Path(path)
     if path.exists() and not is_saved(path):
         raise ValueError(
             f"path: {path} exists and is not a saved posterior; it was left alone. Choose another name."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    part.mkdir()
-    try:
-        _write(fit, draws, family, certificate, history, part)
-        _swap(part, path)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with writing("the posterior could not be saved", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.mkdir()
+            _write(fit, draws, family, certificate, history, part)
+            _swap(part, path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def is_saved(path: Path) -> bool:
@@ -71,6 +77,7 @@ def _swap(part: Path, path: Path) -> None:
         if old.exists():
             old.rename(path)
         raise
+    sync_folder(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -82,7 +89,7 @@ def _write(
     history: Sequence[tuple[str, int, float]],
     folder: Path,
 ) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_bytes
 
     tensors: dict[str, Tensor] = {}
     for name, one in fit.observations.items():
@@ -111,8 +118,22 @@ def _write(
         "sample_stats": {n: v.numpy() for n, v in fit.stats.items()},
     }
     write_netcdf(build(filled, {}, {}, {}), folder / FILES[0])
-    (folder / FILES[1]).write_text(json.dumps(page, indent=1))
-    save_file({n: t.cpu().contiguous().clone() for n, t in tensors.items()}, str(folder / FILES[2]))
+    write_bytes(folder / FILES[1], json.dumps(page, indent=1).encode())
+    write_bytes(folder / FILES[2], to_bytes(_apart(tensors)))
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors on the CPU, no two in the same memory; copied only where they were not that."""
+    apart: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        memory = own.untyped_storage()
+        if memory.data_ptr() in taken or memory.nbytes() != own.nbytes:
+            own = own.clone()
+        taken.add(own.untyped_storage().data_ptr())
+        apart[name] = own
+    return apart
 
 
 def escaped(name: str) -> str:

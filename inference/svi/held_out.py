@@ -151,7 +151,12 @@ class RowsOnly(Messenger):
 
 
 def hold_out(
-    structure: Structure, observations: Mapping[str, Observation], held_out: Any, seed: int
+    structure: Structure,
+    observations: Mapping[str, Observation],
+    held_out: Any,
+    seed: int,
+    *,
+    guided: bool = False,
 ) -> tuple[Subset, Subset | None]:
     """Return the story and data of the fitted rows, and those of the held-out rows.
 
@@ -160,6 +165,7 @@ def hold_out(
         observations: checked.
         held_out: share of the rows, drawn at random; or data of other rows; or ``None``.
         seed: of the draw.
+        guided: whether a guide of the user's reads the story's arguments, too.
 
     Raises:
         ValueError: for a share that is not between 0 and 1 or leaves no row on one side, a story without a
@@ -167,7 +173,7 @@ def hold_out(
     """
     if held_out is None:
         return (structure, dict(observations)), None
-    rows = Rows(structure, observations, plan(structure, observations), None)
+    rows = Rows(structure, observations, plan(structure, observations), None, guided=guided)
     if rows.plate is None:
         raise ValueError("held_out: expected a data plate that all observed sites share, got none.")
     if isinstance(held_out, Mapping):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from inference.story.call import Call
 from inference.story.inspection import inspect_story
 from inference.story.observations import Observation
 from inference.story.plan import Plan
+from inference.story.row_arguments import RowArguments, row_arguments
 from inference.story.structure import Plate, Structure
 from inference.svi.loaders import batches
 
@@ -75,9 +77,9 @@ class ScaleRows(Messenger):
 class Rows:
     """The rows of a story's data plate.
 
-    In a batch the argument ``n`` is the batch's row count, tensor arguments (and data) whose leading
-    dimension is the row count are sliced, and the sites in the data plate are scaled by rows / batch
-    rows, so that the expectation over batches is the full data's.
+    In a batch the argument ``n`` is the batch's row count, data and arguments that belong to single rows
+    (:mod:`inference.story.row_arguments`) are sliced, and the sites in the data plate are scaled by rows /
+    batch rows, so that the expectation over batches is the full data's.
 
     Args:
         structure: of the story on all rows.
@@ -85,9 +87,11 @@ class Rows:
         plan: what becomes of every site.
         batch_size: rows per batch; ``None`` (or no fewer than there are) takes all rows at once.
         loader: makes the batches instead.
+        guided: whether a guide of the user's reads the arguments, too.
 
     Raises:
-        ValueError: if the story has no data plate, or one that does not follow its arguments.
+        ValueError: if the story has no data plate, or one that does not follow its arguments, or reads an
+            argument across rows.
     """
 
     def __init__(
@@ -97,8 +101,10 @@ class Rows:
         plan: Plan,
         batch_size: int | None,
         loader: Any = None,
+        *,
+        guided: bool = False,
     ) -> None:
-        self.structure = structure
+        self.structure, self.observations, self.guided = structure, observations, guided
         observed = [n for n, s in structure.sample_sites.items() if n in observations or s.observed]
         self.plate: Plate | None = structure.row_plate(observed)
         name = self.plate.name if self.plate is not None else ""
@@ -174,28 +180,38 @@ class Rows:
             return {}
         return {n: _rows_of(v, self.structure.sites[n], self.plate, index) for n, v in values.items()}
 
+    @cached_property
+    def _arguments(self) -> RowArguments:
+        """Which arguments go along with the rows."""
+        if self.plate is None:
+            return RowArguments(0, frozenset(), counted=False)
+        found = row_arguments(self.structure, self.observations, self.plate)
+        if self.guided and found.untold:
+            name = found.untold[0]
+            raise ValueError(
+                f"{name}: it has as many entries as there are rows, and no bearing on the story, so that "
+                f"nothing tells whether the guide, which may read it, gets those of a batch's rows or all of "
+                f"them. Give what all rows share a leading axis of 1 ({name}[None]), or leave it out."
+            )
+        return found
+
     def _call(self, index: Tensor) -> Call:
-        count, rows = len(index), self.plate.size if self.plate is not None else 0
+        count = len(index)
         if count not in self._calls:
-            call = self.structure.call
-            counted = call.takes_rows and call.named_arguments()["n"] == rows
-            self._calls[count] = call.replace_rows(count) if counted else call
-        call = self._calls[count]
-
-        def cut(value: Any) -> Any:
-            sliced = isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == rows
-            return value[index] if sliced else value
-
-        if not any(isinstance(x, Tensor) for x in tree_leaves((call.args, dict(call.kwargs)))):
-            return call
-        args, kwargs = tree_map(cut, (call.args, dict(call.kwargs)))
-        return replace(call, args=args, kwargs=kwargs)
+            self._calls[count] = self._arguments.counting(self.structure.call, count)
+        return self._arguments.select(self._calls[count], index)
 
     def _require_batches(self, size: int) -> None:
         if self.loader is not None and not self.structure.call.takes_rows:
             raise ValueError(
                 "data: from a loader the story gets the batch's row count, expected an argument n, got none. "
                 "Make covariates sites of the story, or give the data as a mapping with batch_size=..."
+            )
+        if self.loader is not None and self._arguments.own:
+            raise ValueError(
+                "data: from a loader the story gets the rows of a batch's data only, and one of its "
+                "arguments has an entry for each row, too. Make it a site of the story, or give the data as "
+                "a mapping with batch_size=..."
             )
         batch = self.take(torch.arange(size))
         structure, _ = inspect_story(batch.call)

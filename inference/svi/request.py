@@ -32,9 +32,10 @@ class SVI:
             to zero at the end (see :mod:`inference.svi.schedule`). Steps that are not finite are skipped and
             counted; clipped gradients are too.
         batch_size: rows of the data plate per step: the story is called with the batch's arguments (``n`` is
-            the batch's row count, tensor arguments with one leading entry per row are sliced), and the sites
-            in the plate are scaled by rows / batch rows. With loss, optim or batch_size and a guide by name,
-            Pyro's AutoNormal or AutoMultivariateNormal is fitted.
+            the batch's row count, arguments that belong to single rows are sliced: which do is found out by
+            what the story does with them, and one that it reads across rows is refused by name), and the
+            sites in the plate are scaled by rows / batch rows. With loss, optim or batch_size and a guide by
+            name, Pyro's AutoNormal or AutoMultivariateNormal is fitted.
         held_out: share of the rows, or data of other rows, on which the ELBO is watched while the rest is
             fitted: training ends when it no longer rises, and the best parameters are kept.
         warm_up: steps over which the latent sites' part of the ELBO, which draws guide and prior together,

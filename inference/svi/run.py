@@ -92,9 +92,14 @@ def run_svi(
     Raises:
         ValueError: for a guide that does not match the story, or options that do not fit.
     """
-    (structure, observations), held = hold_out(structure, observations, request.svi.held_out, seed)
+    (structure, observations), held = hold_out(
+        structure, observations, request.svi.held_out, seed, guided=callable(request.guide)
+    )
     target = Target(structure, observations)
-    rows = Rows(structure, observations, target.plan, request.svi.batch_size, request.loader)
+    rows = Rows(
+        structure, observations, target.plan, request.svi.batch_size, request.loader,
+        guided=callable(request.guide),
+    )  # fmt: skip
     watched = None if held is None else Rows(*held, plan(*held), None)
     request = request if request.by_samples else replace(request, guide=_program(request.guide, target))
     name = _name(request.svi.loss if request.by_samples else request.guide) if target.size else "none"

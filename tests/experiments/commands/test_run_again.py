@@ -10,6 +10,7 @@ from experiments.cli import main
 from experiments.commands.run_again import _experiment
 from experiments.report.errors import InputError
 from experiments.report.gather import finished
+from experiments.report.launch import digest
 from experiments.report.script import scan
 
 COIN = '''"""Is the coin fair?"""
@@ -51,7 +52,8 @@ def coin(tmp_path, monkeypatch, capsys):
 def test_the_same_numbers(coin, capsys, monkeypatch):
     before = {path: path.read_bytes() for path in coin.iterdir()}
     monkeypatch.chdir("/")
-    assert main(["run", "--from", str(coin)]) == 0
+    script = str(coin.parents[1] / "coin.py")
+    assert main(["run", script, "--from", str(coin)]) == 0
     out = capsys.readouterr().out
     assert "t.csv: 4 values equal, 2 measured by a clock not compared" in out
     assert out.endswith("the same numbers, times aside\n")
@@ -59,15 +61,44 @@ def test_the_same_numbers(coin, capsys, monkeypatch):
     again = json.loads((coin.parent / "again" / "coin" / "config.json").read_text())
     assert (again["seed"], again["options"]["tosses"], again["options"]["kinds"]) == (3, 40, ["a", "b"])
     # And the repetition can itself be repeated.
-    assert (
-        main(["run", "--from", str(coin.parent / "again" / "coin"), "--out", str(coin.parent / "third")]) == 0
-    )
+    second, third = str(coin.parent / "again" / "coin"), str(coin.parent / "third")
+    assert main(["run", script, "--from", second, "--out", third]) == 0
+
+
+@pytest.mark.parametrize("place", ["coin.py", "runs/coin/coin.py", "runs/coin/__main__.py"])
+def test_a_folder_does_not_say_what_is_executed(coin, capsys, place):
+    """What it names is not run, wherever it lies, whatever its digest; naming it on the command line is."""
+    file = coin.parents[1] / place
+    file.write_text(COIN + "\nopen('executed', 'w').close()\n")
+    spoil(coin, file=str(file), **{"file sha256": digest(file)})
+    assert main(["run", "--from", str(coin)]) == 2
+    assert not Path("executed").exists()
+    err = capsys.readouterr().err
+    asked = file.parent if file.name == "__main__.py" else file
+    assert f"name it: ppl run {asked} --from {coin}" in err
+    assert main(["run", str(asked), "--from", str(coin)]) == 0
+    assert Path("executed").exists()
+    assert capsys.readouterr().out.endswith("the same numbers, times aside\n")
+
+
+def test_a_script_that_differs_is_said_beside_the_numbers(coin, capsys):
+    Path("coin.py").write_text(COIN + "# changed\n")
+    assert main(["run", "coin.py", "--from", str(coin)]) == 0
+    out = capsys.readouterr().out
+    assert "  note: coin.py is not the script that made the run: it has changed since\n" in out
+    assert out.endswith("the same numbers, times aside\n")
+
+
+def test_what_a_folder_says_does_not_move_the_cursor(coin, capsys):
+    spoil(coin, file="/\x1b[2Jcoin.py")
+    assert main(["run", "--from", str(coin)]) == 2
+    assert "\x1b" not in capsys.readouterr().err
 
 
 def test_other_numbers_are_said(coin, capsys):
     Path("beside_coin.py").write_text("SIDES = 3\n")
     sys.modules.pop("beside_coin")
-    assert main(["run", "--from", str(coin), "--out", "new"]) == 1
+    assert main(["run", "coin.py", "--from", str(coin), "--out", "new"]) == 1
     out = capsys.readouterr().out
     assert "metrics.json: 1 of 3 values differ, numbers by up to" in out
     assert "heads value: was 0." in out
@@ -78,16 +109,16 @@ def test_what_has_changed_is_warned_of(coin, capsys):
     Path("coin.py").write_text(COIN.replace("default=False", "") + "\n# changed\n")
     versions = json.loads((coin / "versions.json").read_text())
     (coin / "versions.json").write_text(json.dumps({**versions, "numpy": "0.1"}))
-    assert main(["run", "--from", str(coin)]) == 0
+    assert main(["run", str(coin.parents[1] / "coin.py"), "--from", str(coin)]) == 0
     err = capsys.readouterr().err
-    assert "ppl: warning: coin.py has changed since that run" in err
+    assert "coin.py is not the script that made the run: it has changed since\n" in err
     assert f"ppl: warning: numpy was 0.1, is {versions['numpy']}" in err
     assert err.count("warning") == 2
 
 
 def test_a_default_that_changed_is_said(coin, capsys):
     Path("coin.py").write_text(COIN.replace('"--fast"', '"--quick"'))
-    assert main(["run", "--from", str(coin)]) == 1
+    assert main(["run", "coin.py", "--from", str(coin)]) == 1
     assert "options was {'tosses': 40" in capsys.readouterr().out
 
 
@@ -150,7 +181,7 @@ def test_what_a_claim_says_is_always_compared(tmp_path, old, new, differs):
 def test_nothing_compared_is_not_the_same(coin, capsys):
     Path("coin.py").write_text("def main(run):\n    run.metric('all of it', run.seed, unit='s')\n")
     assert main(["run", "coin.py", "--out", "bare"]) == 0
-    assert main(["run", "--from", "bare/coin"]) == 1
+    assert main(["run", "coin.py", "--from", "bare/coin"]) == 1
     out = capsys.readouterr().out
     assert out.endswith("nothing was compared: the runs hold no numbers but those of a clock\n")
     assert "the same numbers" not in out
@@ -167,7 +198,7 @@ def spoil(coin, **changes):
         ({"arguments": None}, "lacks arguments: an older version made it; repeat it by: ppl run coin.py"),
         ({"seconds": None}, "did not finish"),
         ({"command line": "ppl fit a.py:b --data c.npz"}, "repeat it by its own command: ppl fit a.py:b"),
-        ({"file": "/nowhere/coin.py"}, "the script of this run, /nowhere/coin.py, is not there"),
+        ({"file": "/nowhere/coin.py"}, "was made by /nowhere/coin.py, which is no experiment of this"),
     ],
 )
 def test_a_folder_that_cannot_be_run_again_says_why(coin, capsys, changes, words):
@@ -182,6 +213,10 @@ def test_bad_input(coin, capsys):
         (["--from", str(coin), "--seed", "4"], "leave out --seed"),
         (["--from", str(coin), "--fast"], "leave out --fast"),
         (["--from", str(coin), "--out", "runs"], "the earlier run stands there"),
+        (["none.py", "--from", str(coin)], "cannot read none.py"),
+        (["beside_coin.py", "--from", str(coin)], "holds a run of coin, got the script beside_coin.py"),
+        (["mean_field_bias", "--from", str(coin)], "holds a run of coin, got the script"),
+        (["no_such", "--from", str(coin)], "no experiment no_such"),
     ):
         assert main(["run", *flags]) == 2
         assert words in capsys.readouterr().err
@@ -197,11 +232,11 @@ def test_an_experiment_of_this_project_is_found_by_its_name(coin, name):
         f"/elsewhere/experiments/{name}/__main__.py",
     ):
         spoil(coin, name=name, file=file)
-        assert _experiment(finished(coin))[0] == f"experiments.{name}"
+        assert _experiment(finished(coin), None)[0] == f"experiments.{name}"
     for file in (f"/elsewhere/{name}.py", f"/elsewhere/{name}/__main__.py"):
         spoil(coin, name=name, file=file)
-        with pytest.raises(InputError, match="is not there"):
-            _experiment(finished(coin))
+        with pytest.raises(InputError, match="no experiment of this installation"):
+            _experiment(finished(coin), None)
 
 
 @pytest.mark.parametrize("name", ["peers", "report"])
@@ -211,7 +246,9 @@ def test_a_script_of_ones_own_may_bear_the_name_of_a_room(coin, name):
     file.parent.mkdir()
     file.write_text("def main(run): pass\n")
     spoil(coin, name=name, file=str(file))
-    assert _experiment(finished(coin)) == (file, file)
+    with pytest.raises(InputError, match="no experiment of this installation"):
+        _experiment(finished(coin), None)
+    assert _experiment(finished(coin), file) == (file, file)
 
 
 def test_a_folders_script_runs_again(coin, capsys):
@@ -221,13 +258,16 @@ def test_a_folders_script_runs_again(coin, capsys):
     assert main(["run", "dice/__main__.py", "--out", "runs"]) == 0
     config = json.loads(Path("runs/dice/config.json").read_text())
     assert (config["name"], config["command line"]) == ("dice", "ppl run dice --out=runs")
-    assert main(["run", "--from", "runs/dice"]) == 0
+    assert main(["run", "dice", "--from", "runs/dice"]) == 0
     out, err = capsys.readouterr()
     assert out.endswith("the same numbers, times aside\n")
     assert "__main__" not in out + err
     Path("dice/__main__.py").write_text(COIN.replace("beside_coin", "beside_dice") + "# changed\n")
-    assert main(["run", "--from", "runs/dice", "--out", "third"]) == 0
-    assert "ppl: warning: dice has changed since that run" in capsys.readouterr().err
+    assert main(["run", "dice", "--from", "runs/dice", "--out", "third"]) == 0
+    assert (
+        "ppl: warning: dice is not the script that made the run: it has changed since"
+        in capsys.readouterr().err
+    )
     sys.modules.pop("beside_dice")
 
 
@@ -251,5 +291,5 @@ def test_a_helper_that_has_changed_is_told(coin, capsys):
     assert main(["run", "dice", "--out", "runs"]) == 0
     Path("dice/beside_dice.py").write_text("SIDES = 2  # of a coin\n")
     capsys.readouterr()
-    assert main(["run", "--from", "runs/dice", "--out", "again"]) == 0
-    assert "dice has changed since that run" in capsys.readouterr().err
+    assert main(["run", "dice", "--from", "runs/dice", "--out", "again"]) == 0
+    assert "dice is not the script that made the run" in capsys.readouterr().err

@@ -284,3 +284,16 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, flags, words):
     assert out == ""
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_a_package_in_the_current_folder_is_not_run(tmp_path, monkeypatch):
+    """A folder that came from elsewhere may hold an ``experiments/cli.py`` of its own."""
+    (tmp_path / "coins").mkdir()
+    (tmp_path / "coins" / "good.py").write_text(GOOD)
+    (tmp_path / "experiments").mkdir()
+    for name in ("__init__.py", "cli.py"):
+        (tmp_path / "experiments" / name).write_text("open('executed', 'w').close()\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "--all", "coins", "--out", "out", "--jobs", "1"]) == 0
+    assert not (tmp_path / "executed").exists()
+    assert [run.name for run in gather(tmp_path / "out")[0]] == ["good"]

@@ -151,7 +151,7 @@ def test_a_foreign_folder_is_left_alone(posterior, path, kind):
 def test_a_failure_leaves_the_old_one(posterior, path, monkeypatch):
     posterior.save(path)
     other = fit(story, {"x": X + 30.0}, ARGS, KWARGS, **QUICK)
-    monkeypatch.setattr("safetensors.torch.save_file", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("safetensors.torch.save", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         other.save(path)
     monkeypatch.undo()
