@@ -99,8 +99,8 @@ def errors(run: Run, entries: Sequence[ScoreboardEntry], draws: int) -> None:
         f"`fit` with its defaults and 4 restarts of {draws:,} draws. Errors are the largest over all "
         "quantities of a posterior: of means in reference standard deviations, of standard deviations in "
         "percent; of tails the largest factor by which the share of draws beyond the reference's 1 % and "
-        "99 % quantiles is off. The references are 10,000 draws each, with a Monte Carlo error of their own: .01 "
-        "standard deviations, .7 % or more, and 10 % of a tail's mass.",
+        "99 % quantiles is off. The references are 10,000 draws each, with a Monte Carlo error of their own: "
+        ".01 standard deviations, .7 % or more, and 10 % of the mass of a tail.",
     )
     rows = [one.row() for one in entries]
     run.figure(
