@@ -19,6 +19,7 @@ from torch import Tensor
 from inference.compiler.batched_function import BatchedFunction, BoundFunction, leaves
 from inference.compiler.recording import RandomStoryError
 from inference.compiler.vmapped import Vmapped
+from inference.compiler.zero_wins import ZeroWins
 from inference.density.evaluation import Evaluation, apart
 from inference.density.traced import (
     Evaluated,
@@ -119,7 +120,8 @@ class LogDensity(Evaluation):
                 value, sites = self._plain(point)
                 grad = torch.zeros_like(z)
                 if value.requires_grad:
-                    (grad,) = torch.autograd.grad(value, point, materialize_grads=True)
+                    with ZeroWins():
+                        (grad,) = torch.autograd.grad(value, point, materialize_grads=True)
         except RuntimeError:
             return self._plain(z), None
         return (value.detach(), {n: v.detach() for n, v in sites.items()}), grad
@@ -272,7 +274,8 @@ class LogDensity(Evaluation):
                 point = row.detach().clone().requires_grad_()
                 try:
                     value = self._plain(point)[0]
-                    grads.append(torch.autograd.grad(value, point)[0])
+                    with ZeroWins():
+                        grads.append(torch.autograd.grad(value, point)[0])
                 except RuntimeError as error:
                     raise ValueError(
                         f"story: its density has no gradient with respect to the unknowns "
