@@ -21,6 +21,7 @@ from inference.compiler.recording import RandomStoryError
 from inference.compiler.vmapped import Vmapped
 from inference.compiler.zero_wins import ZeroWins
 from inference.density.evaluation import Evaluation, apart
+from inference.density.holes import Holes
 from inference.density.traced import (
     Evaluated,
     Kept,
@@ -60,6 +61,7 @@ class LogDensity(Evaluation):
         folded: the rows folded into sufficient sums, where that was possible and agreed.
         note: why plain Pyro is used, where it is.
         flaw: why no fit of this density can be trusted, where that is so.
+        holes: points that were met at which the density is NaN.
         gradient_calls: how many batched gradients were taken.
         run_cost: elements of the largest intermediate result at one point where the story is run.
         seconds: phase ("plan", "trace" or "recall") -> how long it took.
@@ -72,6 +74,7 @@ class LogDensity(Evaluation):
         super().__init__(structure, observations, folding=folding)
         self.gradient_calls = 0
         self.note, self.flaw = "", ""
+        self.holes = Holes()
         self.run_cost = 1
         self.traced_story: Traced | None = None
         self._constraining: tuple[Traced, BoundFunction] | None = None
@@ -223,9 +226,17 @@ class LogDensity(Evaluation):
             (draws,), in nats.
         """
         if self.traced_story is not None:
-            return self._by_chunks(lambda part: (self._bound.value(part)[0], part), z)[0]
+            value = self._by_chunks(lambda part: (self._bound.value(part)[0], part), z)[0]
+        else:
+            with isolated(0):
+                value = torch.stack([self._plain(row)[0] for row in z])
+        self.holes.look(z, value)
+        return value
+
+    def by_pyro(self, point: Tensor) -> float:
+        """Log joint density at one point (size,), by plain Pyro, in nats."""
         with isolated(0):
-            return torch.stack([self._plain(row)[0] for row in z])
+            return float(self._plain(point)[0])
 
     def value_and_grad(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Log joint density and its gradient.
@@ -237,9 +248,10 @@ class LogDensity(Evaluation):
             (draws,) and (draws, size).
         """
         self.gradient_calls += 1
-        if self.traced_story is None:
-            return self._looped_gradient(z)
-        return self._by_chunks(self._gradient, z)
+        traced = self.traced_story is not None
+        value, grad = self._by_chunks(self._gradient, z) if traced else self._looped_gradient(z)
+        self.holes.look(z, value, grad)
+        return value, grad
 
     def _by_chunks(
         self, evaluate: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor
