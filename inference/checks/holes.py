@@ -82,6 +82,6 @@ def _reason(density: LogDensity, met: str, point: Tensor, rim: float) -> str:
     )
     return (
         f"The log density, or its gradient, is NaN at {met}, beside draws of the posterior (log density at "
-        f"the rim: {rim:.4g} nats): at {where}, say ({whose}). NaN is not minus infinity: mass may lie there. "
+        f"the rim: {rim:.4g} nats): at {where}, say ({whose}). NaN is not -inf: mass may lie there. "
         f"Bound or rewrite what over- or underflows (logits for probabilities, a scale away from 0)."
     )

@@ -6,8 +6,8 @@ with a count of zero, nothing comes from above, and the local derivative may be 
 NaN, and that one NaN takes the gradient of all rows along. What is not looked at has derivative 0.
 
 The other way round, ``inf * 0``, is a function with a cusp at 0 of what underflowed: ``sqrt(exp(a))`` at
-a = -800 has slope ``exp(a / 2) / 2``, which is 0 too. The rule errs only where a cusp is undone exactly at its
-tip (``sqrt(v) ** 2`` at v = 0, where v itself has a slope): single points, at which autograd gives NaN.
+a = -800 has slope ``exp(a / 2) / 2``, which is 0 too. The rule errs only where a cusp is undone exactly at
+its tip (``sqrt(v) ** 2`` at v = 0, where v itself has a slope): single points, at which autograd gives NaN.
 """
 
 from __future__ import annotations
