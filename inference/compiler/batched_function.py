@@ -30,6 +30,8 @@ from inference.compiler.tape import Tape
 from inference.compiler.zero_wins import ZeroWins
 from inference.runtime.isolation import isolated
 
+Report = Callable[..., None]
+
 _AT_A_TIME = 2**20  # elements of the largest intermediate that the careful function may make: 8 MiB
 
 
@@ -84,14 +86,18 @@ class BatchedFunction:
         shapes = [self.tape.meta[number].shape for number in live]
         return max(math.prod([n for n in shape if isinstance(n, int)]) for shape in shapes)
 
-    def bind(self, inputs: Sequence[Tensor], *, sets: bool = False) -> BoundFunction:
+    def bind(
+        self, inputs: Sequence[Tensor], *, sets: bool = False, report: Report | None = None
+    ) -> BoundFunction:
         """The function of points alone.
 
         Args:
             inputs: of one data set, or of several, stacked along a leading axis.
             sets: whether they are stacked; points then have a leading axis of data sets too.
+            report: of a density, called with (points, values, gradients if asked for) where even the careful
+                function may have given no number at some of them.
         """
-        return BoundFunction(self, list(inputs), sets)
+        return BoundFunction(self, list(inputs), sets, report)
 
     def part(self, kind: str, sets: bool, inputs: Sequence[Tensor]) -> CompiledPart:
         """The function of a kind ("value", "gradient"); recorded when first asked for."""
@@ -153,10 +159,13 @@ class BoundFunction:
     Attributes:
         points: what it is of.
         inputs: the data, arguments and masks of one data set, or of several, stacked.
+        report: who is told of points without a number.
     """
 
-    def __init__(self, points: BatchedFunction, inputs: list[Tensor], sets: bool) -> None:
-        self.points, self.inputs, self.sets = points, inputs, sets
+    def __init__(
+        self, points: BatchedFunction, inputs: list[Tensor], sets: bool, report: Report | None = None
+    ) -> None:
+        self.points, self.inputs, self.sets, self.report = points, inputs, sets, report
         self._ready: dict[str, tuple[CompiledPart, Sequence[Tensor]]] = {}
         self._careful: BoundFunction | None = None
         self._at_the_edge = False  # whether the quick function has no gradient anywhere
@@ -171,12 +180,15 @@ class BoundFunction:
         return self._call("gradient", z)
 
     def _call(self, kind: str, z: Tensor) -> tuple[Tensor, ...]:
-        if self._at_the_edge:
-            return self._carefully(kind, z)
-        found = self._run(kind, z)
+        at_the_edge = self._at_the_edge
+        found = self._carefully(kind, z) if at_the_edge else self._run(kind, z)
         if self.points.recorded is None or all_numbers(*found):
             return found
-        return self._mended(kind, z, found)
+        if not at_the_edge:
+            found = self._mended(kind, z, found)
+        if self.report is not None:
+            self.report(z, *found)
+        return found
 
     def _run(self, kind: str, z: Tensor) -> tuple[Tensor, ...]:
         if kind not in self._ready:
@@ -226,8 +238,10 @@ class BoundFunction:
 
 def all_numbers(value: Tensor, grad: Tensor | None = None) -> bool:
     """Whether nothing is NaN, nor any gradient infinite, as far as sums tell: quick, and mostly they do."""
-    total = float(value.sum())
-    return total == total and (grad is None or math.isfinite(float(grad.sum())))
+    if grad is None:
+        total = float(value.sum())
+        return total == total
+    return math.isfinite(float(value.sum() + grad.sum()))
 
 
 def undefined(value: Tensor, grad: Tensor | None = None) -> Tensor:

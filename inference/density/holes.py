@@ -12,7 +12,7 @@ from collections import deque
 import torch
 from torch import Tensor
 
-from inference.compiler.batched_function import all_numbers, undefined
+from inference.compiler.batched_function import undefined
 
 _KEPT = 64  # points that are remembered, those met last; early ones are far from the posterior
 _AT_ONCE = 8  # of one call
@@ -22,7 +22,7 @@ class Holes:
     """The points without a density, or without its gradient, that were met.
 
     Attributes:
-        asked: points at which the density was asked for.
+        asked: points at which the density was asked for; counted by who asks.
         found: those of them that are holes.
         points: some of these, (size,) each.
 
@@ -31,8 +31,8 @@ class Holes:
         >>> holes = Holes()
         >>> z = torch.tensor([[1.0], [2.0], [3.0]])
         >>> holes.look(z, torch.tensor([-1.0, torch.nan, -torch.inf]))
-        >>> holes.asked, holes.found, holes.points[0]
-        (3, 1, tensor([2.]))
+        >>> holes.found, holes.points[0]
+        (1, tensor([2.]))
     """
 
     def __init__(self) -> None:
@@ -47,9 +47,6 @@ class Holes:
             value: (draws,) log densities.
             grad: (draws, size), where they were asked for.
         """
-        self.asked += len(z)
-        if all_numbers(value, grad):
-            return
         lost = z[undefined(value, grad) & z.isfinite().all(-1)]
         if len(lost):
             self.found += len(lost)

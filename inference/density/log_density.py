@@ -153,7 +153,7 @@ class LogDensity(Evaluation):
 
     def _adopt(self, traced: Traced, inputs: Mapping[str, Any], z: Tensor, plain: list[Evaluated]) -> None:
         self.traced_story = traced
-        self._bound = traced.log_prob.bind(leaves(inputs))
+        self._bound = traced.log_prob.bind(leaves(inputs), report=self.holes.look)
         self._take_sites(traced, inputs, z, plain)
 
     def _take_sites(
@@ -225,11 +225,11 @@ class LogDensity(Evaluation):
         Returns:
             (draws,), in nats.
         """
+        self.holes.asked += len(z)
         if self.traced_story is not None:
-            value = self._by_chunks(lambda part: (self._bound.value(part)[0], part), z)[0]
-        else:
-            with isolated(0):
-                value = torch.stack([self._plain(row)[0] for row in z])
+            return self._by_chunks(lambda part: (self._bound.value(part)[0], part), z)[0]
+        with isolated(0):
+            value = torch.stack([self._plain(row)[0] for row in z])
         self.holes.look(z, value)
         return value
 
@@ -248,8 +248,10 @@ class LogDensity(Evaluation):
             (draws,) and (draws, size).
         """
         self.gradient_calls += 1
-        traced = self.traced_story is not None
-        value, grad = self._by_chunks(self._gradient, z) if traced else self._looped_gradient(z)
+        self.holes.asked += len(z)
+        if self.traced_story is not None:
+            return self._by_chunks(self._gradient, z)
+        value, grad = self._looped_gradient(z)
         self.holes.look(z, value, grad)
         return value, grad
 

@@ -157,8 +157,10 @@ class Stacked:
 
     def _look(self, z: Tensor, which: Tensor | None, value: Tensor, grad: Tensor | None = None) -> None:
         """Remember where the density of some data set is NaN."""
-        if not all_numbers(value, grad):
-            for i, (p, points) in enumerate(self._each(z, which)):
+        numbers = all_numbers(value, grad)
+        for i, (p, points) in enumerate(self._each(z, which)):
+            self.holes(p).asked += len(points)
+            if not numbers:
                 self.holes(p).look(points, value[i], None if grad is None else grad[i])
 
     def holes(self, index: int) -> Holes:

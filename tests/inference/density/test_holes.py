@@ -163,6 +163,13 @@ def test_a_hole_in_the_posterior_is_a_reason_and_one_far_away_is_none():
     assert far.trusted, far.reasons
 
 
+def test_each_data_set_of_a_batch_is_told_of_its_hole():
+    batch = fit_many(broken_left_of(-1.0), [{"x": torch.tensor([0.5])}, {"x": torch.tensor([0.7])}], seed=0)
+    for certificate in batch.certificates:
+        assert not certificate.trusted
+        assert any("NaN" in reason for reason in certificate.reasons)
+
+
 def test_holes_are_told_by_the_density_at_their_rim():
     density = density_of(broken_left_of(-1.0), {"x": torch.tensor([0.5])})
     generator = torch.Generator().manual_seed(0)
