@@ -15,6 +15,7 @@ from inference.compiler.batched_function import undefined
 from inference.density.holes import Holes
 from inference.density.log_density import LogDensity
 
+_MOST, _UNTRACED = 64, 8  # holes that are looked into, and where plain Pyro does it
 _HALVINGS = 40
 _NEIGHBOURS = 4  # of a hole; one that has none is a single point, as is the tip of |a|
 _NEAR = 1e-3  # standard deviations away
@@ -35,7 +36,8 @@ def holes_beside(density: LogDensity, holes: Holes, z: Tensor, log_p: Tensor) ->
         return []
     met = f"{holes.found} of {holes.asked} points"  # before what is asked here is counted along
     scale = drawn.std(0).clamp(min=1e-300)
-    points = _wide(density, torch.stack(list(holes.points)), scale)
+    met_last = list(holes.points)[-_MOST if density.traced else -_UNTRACED :]
+    points = _wide(density, torch.stack(met_last), scale)
     if not len(points):
         return []
     rim = _rims(density, points, drawn[torch.cdist(points / scale, drawn / scale).argmin(1)])

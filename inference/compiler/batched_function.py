@@ -30,7 +30,7 @@ from inference.compiler.tape import Tape
 from inference.compiler.zero_wins import ZeroWins
 from inference.runtime.isolation import isolated
 
-Report = Callable[..., None]
+Told = Callable[..., None]  # points, values, and gradients if they were asked for
 
 _AT_A_TIME = 2**20  # elements of the largest intermediate that the careful function may make: 8 MiB
 
@@ -87,7 +87,7 @@ class BatchedFunction:
         return max(math.prod([n for n in shape if isinstance(n, int)]) for shape in shapes)
 
     def bind(
-        self, inputs: Sequence[Tensor], *, sets: bool = False, report: Report | None = None
+        self, inputs: Sequence[Tensor], *, sets: bool = False, report: Told | None = None
     ) -> BoundFunction:
         """The function of points alone.
 
@@ -163,7 +163,7 @@ class BoundFunction:
     """
 
     def __init__(
-        self, points: BatchedFunction, inputs: list[Tensor], sets: bool, report: Report | None = None
+        self, points: BatchedFunction, inputs: list[Tensor], sets: bool, report: Told | None = None
     ) -> None:
         self.points, self.inputs, self.sets, self.report = points, inputs, sets, report
         self._ready: dict[str, tuple[CompiledPart, Sequence[Tensor]]] = {}

@@ -58,6 +58,7 @@ class Stacked:
         self._single: dict[int, LogDensity] = {0: first}
         self._bounds: dict[Any, BoundFunction] = {}
         self._holes: dict[int, Holes] = {}
+        self._asked = torch.zeros(self.count, dtype=torch.long)
         self._inputs = _stacked_inputs(first, self._sets)
         if self._inputs is None and first.folded is not None:  # rows that fold into other numbers of groups
             self._first = LogDensity(first.structure, first.observations, folding=False)
@@ -157,15 +158,18 @@ class Stacked:
 
     def _look(self, z: Tensor, which: Tensor | None, value: Tensor, grad: Tensor | None = None) -> None:
         """Remember where the density of some data set is NaN."""
-        numbers = all_numbers(value, grad)
-        for i, (p, points) in enumerate(self._each(z, which)):
-            self.holes(p).asked += len(points)
-            if not numbers:
+        self._asked[slice(None) if which is None else which] += z.shape[1]
+        if not all_numbers(value, grad):
+            for i, (p, points) in enumerate(self._each(z, which)):
                 self.holes(p).look(points, value[i], None if grad is None else grad[i])
 
     def holes(self, index: int) -> Holes:
         """The points that were met at which the density of one data set is NaN."""
-        return self._holes.setdefault(index, Holes()) if self.batched else self.density(index).holes
+        if not self.batched:
+            return self.density(index).holes
+        holes = self._holes.setdefault(index, Holes())
+        holes.asked = int(self._asked[index])
+        return holes
 
     def _each(self, z: Tensor, which: Tensor | None) -> Iterator[tuple[int, Tensor]]:
         chosen = range(self.count) if which is None else [int(p) for p in which]
