@@ -8,6 +8,8 @@ hole lies beside the posterior, whose draws then end at its rim.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -78,12 +80,11 @@ def _reason(density: LogDensity, met: str, point: Tensor, rim: float) -> str:
         f"{name} = {float(value.flatten()[0]):.4g}{', ...' if value.numel() > 1 else ''}"
         for name, value in list(density.constrain(point[None]).items())[:_NAMED]
     )
-    plain = density.by_pyro(point)
-    whose = (
-        "Pyro's own is" if plain != plain else f"plain Pyro says {plain:.4g}, so that the recording is wrong"
-    )
+    value, plain = float(density.log_prob(point[None])), density.by_pyro(point)
+    wrong = math.isfinite(plain) and not math.isfinite(value)
+    whose = f"plain Pyro says {plain:.4g}: the recording is wrong" if wrong else "Pyro's own is"
     return (
-        f"The log density, or its gradient, is NaN at {met}, beside draws of the posterior (log density at "
-        f"the rim: {rim:.4g} nats): at {where}, say ({whose}). NaN is not -inf: mass may lie there. "
-        f"Bound or rewrite what over- or underflows (logits for probabilities, a scale away from 0)."
+        f"The log density, or its gradient, is NaN or +inf at {met}, beside draws of the posterior (log "
+        f"density at the rim: {rim:.4g} nats): at {where}, say ({whose}). NaN is not -inf: mass may lie "
+        f"there. Bound or rewrite what over- or underflows (logits for probabilities, a scale away from 0)."
     )

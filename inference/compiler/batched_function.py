@@ -237,15 +237,14 @@ class BoundFunction:
 
 
 def all_numbers(value: Tensor, grad: Tensor | None = None) -> bool:
-    """Whether nothing is NaN, nor any gradient infinite, as far as sums tell: quick, and mostly they do."""
+    """Whether nothing is NaN or +inf, nor any gradient infinite, as far as sums tell; mostly they do."""
     if grad is None:
-        total = float(value.sum())
-        return total == total
+        return float(value.sum()) < math.inf  # which NaN is not either
     return math.isfinite(float(value.sum() + grad.sum()))
 
 
 def undefined(value: Tensor, grad: Tensor | None = None) -> Tensor:
-    """At which points a log density is NaN, or finite and without a gradient: flaws, unlike -inf.
+    """At which points a log density is NaN or +inf, or finite and without a gradient: flaws, unlike -inf.
 
     Args:
         value: (...).
@@ -256,7 +255,7 @@ def undefined(value: Tensor, grad: Tensor | None = None) -> Tensor:
         >>> undefined(torch.tensor([-1.0, torch.nan, -torch.inf])).tolist()
         [False, True, False]
     """
-    lost = value.isnan()
+    lost = ~(value < torch.inf)
     if grad is not None:
         lost = lost | (value.isfinite() & ~grad.isfinite().all(-1))
     return lost

@@ -35,7 +35,7 @@ from inference.compiler.operations import (
     only_dtype,
     sized,
 )
-from inference.compiler.regressions import regression
+from inference.compiler.regressions import certain, regression
 from inference.compiler.sums import SUMS, pulled
 from inference.compiler.tape import Meta, Op, Ref, Tape, broadcast
 
@@ -49,8 +49,8 @@ def simplify(
         tape: left as it is.
         outputs: which values are wanted; all of the tape's by default.
         gradients: whether the tape is to be differentiated: then ``detach`` stops gradients and stays.
-        exact: whether every number is to be computed as it was recorded, to the last bit: sums, products and
-            regressions stay as they are, which agree up to rounding but not where numbers over- or underflow.
+        exact: whether numbers are to be computed as they were recorded: sums, products and regressions stay
+            as they are, which agree up to rounding but not where numbers over- or underflow.
     """
     pass_ = _Pass(tape, gradients, exact)
     for op in tape.ops:
@@ -85,7 +85,9 @@ class _Pass:
     def __init__(self, tape: Tape, gradients: bool, exact: bool) -> None:
         self.gradients = gradients
         rules = (self._fill, self._spread, self._identity, self._masked)
-        again = () if exact else (partial(regression, self), self._pulled, self._chained)
+        again = (
+            (partial(certain, self),) if exact else (partial(regression, self), self._pulled, self._chained)
+        )
         last = () if exact else (partial(rearranged, self),)
         self.rules = (*rules, *again, self._lifted, *last)
         self.meta = dict(tape.meta)

@@ -248,6 +248,30 @@ def test_the_gradient_at_the_edge_is_the_limit(name):
     torch.testing.assert_close(grad[:, 0], slope, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_infinite_logits_are_certain_or_impossible(sign):
+    """Pyro's own value is NaN for what is certain; the limit is that of any large logit."""
+    seen = numbers([0.0, 1.0]) if sign > 0 else numbers([1.0, 0.0])
+
+    def both(point):
+        logits = sign * choose(INSIDE, point[0], -math.inf)
+        return dist.Bernoulli(logits=logits).log_prob(seen).sum()
+
+    def other(point):
+        logits = sign * choose(INSIDE, point[0], -math.inf)
+        return summed_out(dist.Bernoulli(logits=logits).log_prob(seen[1]))
+
+    z = numbers([[-0.7], [0.4], [1.3]])
+    expected, slope = torch.nn.functional.logsigmoid(z[:, 0]), torch.sigmoid(-z)
+    with isolated(0):
+        for log_density in (both, other):
+            function = simplified(record(log_density, numbers([0.1])).tape, density=True).bind([])
+            value, grad = function.gradient(z)
+            torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(function.value(z)[0], expected, rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(grad, slope, rtol=1e-12, atol=1e-12)
+
+
 def test_some_points_of_a_batch_and_of_several_data_sets_are_mended_and_the_others_left():
     def log_density(point, x):
         return dist.Poisson(point[0].exp()).log_prob(x).sum()
