@@ -78,7 +78,8 @@ class BatchedFunction:
         """The function that is asked where this one gives no number; ``None`` where NaN may stand."""
         if self.recorded is None:
             return None
-        return BatchedFunction(simplify(self.recorded, gradients=True, exact=True), exact=True)
+        with isolated(0):  # what depends on constants alone is computed now, in float64
+            return BatchedFunction(simplify(self.recorded, gradients=True, exact=True), exact=True)
 
     def largest(self) -> int:
         """Elements of the largest intermediate at one point."""

@@ -308,3 +308,18 @@ def test_the_mode_changes_no_ordinary_product():
     with ZeroWins():
         product, ratio = a * b, a / b
     assert torch.equal(product, a * b) and torch.equal(ratio, a / b)
+
+
+def test_constants_of_the_careful_function_are_made_in_double_precision():
+    """It is made when it is first needed, outside of any room where float64 is the default."""
+
+    def log_density(point):
+        unit = torch.eye(2)  # of the default dtype
+        return (EDGE * point[0].exp()).sqrt().sum() + torch.linalg.solve(unit, EDGE[:, None]).sum()
+
+    with isolated(0):
+        function = simplified(record(log_density, numbers([0.1])).tape, density=True).bind([])
+    value, grad = function.gradient(numbers([[-0.7], [0.4]]))
+    root = (numbers([-0.7, 0.4]) / 2).exp()
+    torch.testing.assert_close(value, root + 1, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(grad[:, 0], root / 2, rtol=1e-12, atol=1e-12)
