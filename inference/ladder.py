@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inference.checks.holes import holes_beside
 from inference.checks.importance import EASY, POOL, Replicate, nowhere, weigh
 from inference.checks.modes import missed_mass, mixed
 from inference.checks.psis import resample
@@ -229,6 +230,10 @@ class Climber:
 
     def _challenged(self, found: Climbed, ends: Climb) -> Climbed:
         """Look once more at draws that passed: for modes they miss, and at the density's gradient there."""
+        z, log_p = (torch.cat([getattr(r, name) for r in found.replicates]) for name in ("z", "log_p"))
+        found = replace(
+            found, reasons=(*found.reasons, *holes_beside(self.density, self.density.holes, z, log_p))
+        )
         if not found.passed:
             return found
         affordable = max(_STEIN_LEAST, min(_STEIN, _STEIN_COST // self.density.cost))

@@ -19,6 +19,7 @@ from torch import Tensor
 from inference.answers.completion import KEPT_NUMBERS, completed, unfinished
 from inference.answers.result import Fit
 from inference.checks.certificate import Certificate
+from inference.checks.holes import holes_beside
 from inference.checks.importance import POOL, Replicate, weigh
 from inference.checks.modes import mixed
 from inference.checks.stein import departures_of_each
@@ -242,6 +243,9 @@ def _fitted(part: DataSets, draws: int) -> _Fitted:
     replicates = weigh(part, mixture, elbo, draws, generators, least, easy=_EASY).replicates
     z = torch.stack([r.z for r in replicates])
     departed = departures_of_each(z[:, :_CHECKED], part.value_and_grad(z[:, :_CHECKED])[1])
+    for row, own, reasons in zip(part.rows.tolist(), replicates, departed, strict=True):
+        if part.stacked.holes(row).points:
+            reasons += holes_beside(part.stacked.density(row), part.stacked.holes(row), own.z, own.log_p)
     seconds = (time.perf_counter() - began) / part.count
     certificates = [
         _certificate(r, c, d, part, seconds)

@@ -17,6 +17,7 @@ from inference import options
 from inference.answers.completion import completed
 from inference.answers.result import Fit
 from inference.checks.certificate import Certificate
+from inference.checks.holes import holes_beside
 from inference.density.log_density import LogDensity
 from inference.density.prior_starts import prior_starts
 from inference.hmc.long_chains import LongChains, run_chains
@@ -128,6 +129,7 @@ def _certificate(
     found: LongChains, density: LogDensity, seconds: float, undrawn: Sequence[str]
 ) -> Certificate:
     flaws = [density.flaw] if density.flaw else []
+    flaws += holes_beside(density, density.holes, found.z.flatten(0, -2), found.log_p.flatten())
     return Certificate(
         trusted=found.converged and not flaws,
         method=NAME,

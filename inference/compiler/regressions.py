@@ -45,6 +45,29 @@ def _cross_entropy(tape: Writer, op: Op) -> int | None:
     return tape.new(aten.sub.Tensor, (Ref(soft), Ref(tape.new(aten.mul.Tensor, (x, y), meta))), meta)
 
 
+def certain(tape: Writer, op: Op) -> int | None:
+    """``y softplus(-x) + (1 - y) softplus(x)`` for the cross entropy of logits x, which may be infinite.
+
+    What is certain has density 1, what is impossible none; torch's formula is ``inf - inf`` for the first.
+    """
+    if op.target != aten.binary_cross_entropy_with_logits.default:
+        return None
+    x, y, *rest = op.args
+    meta = tape.meta[op.outs[0]]
+    if rest != [None, None, 0] or op.kwargs or any(tape.meta[v.index] != meta for v in (x, y)):
+        return None
+
+    def part(share: Ref, logits: Ref) -> Ref:
+        none = Ref(tape.new(aten.eq.Scalar, (share, 0), Meta(meta.shape, torch.bool)))
+        soft = Ref(tape.new(aten.softplus.default, (logits, 1, _LINEAR), meta))
+        product = Ref(tape.new(aten.mul.Tensor, (share, soft), meta))
+        return Ref(tape.new(aten.where.self, (none, Ref(tape.full(0.0, meta)), product), meta))
+
+    yes = part(y, Ref(tape.new(aten.neg.default, (x,), meta)))
+    no = part(Ref(tape.new(aten.rsub.Scalar, (y, 1), meta)), x)
+    return tape.new(aten.add.Tensor, (yes, no), meta)
+
+
 def _folded(tape: Writer, op: Op) -> int | None:
     """What takes the place of the sum of all elements of a vector over rows, or ``None``."""
     source, meta = op.args[0].index, tape.meta[op.outs[0]]

@@ -35,20 +35,24 @@ from inference.compiler.operations import (
     only_dtype,
     sized,
 )
-from inference.compiler.regressions import regression
+from inference.compiler.regressions import certain, regression
 from inference.compiler.sums import SUMS, pulled
 from inference.compiler.tape import Meta, Op, Ref, Tape, broadcast
 
 
-def simplify(tape: Tape, outputs: tuple[int, ...] | None = None, *, gradients: bool = False) -> Tape:
+def simplify(
+    tape: Tape, outputs: tuple[int, ...] | None = None, *, gradients: bool = False, exact: bool = False
+) -> Tape:
     """A shorter tape with the same outputs.
 
     Args:
         tape: left as it is.
         outputs: which values are wanted; all of the tape's by default.
         gradients: whether the tape is to be differentiated: then ``detach`` stops gradients and stays.
+        exact: whether numbers are to be computed as they were recorded: sums, products and regressions stay
+            as they are, which agree up to rounding but not where numbers over- or underflow.
     """
-    pass_ = _Pass(tape, gradients)
+    pass_ = _Pass(tape, gradients, exact)
     for op in tape.ops:
         pass_.take(op)
     wanted = tape.outputs if outputs is None else outputs
@@ -78,8 +82,14 @@ def pruned(tape: Tape) -> Tape:
 class _Pass:
     """One walk along a tape, writing another."""
 
-    def __init__(self, tape: Tape, gradients: bool) -> None:
+    def __init__(self, tape: Tape, gradients: bool, exact: bool) -> None:
         self.gradients = gradients
+        rules = (self._fill, self._spread, self._identity, self._masked)
+        again = (
+            (partial(certain, self),) if exact else (partial(regression, self), self._pulled, self._chained)
+        )
+        last = () if exact else (partial(rearranged, self),)
+        self.rules = (*rules, *again, self._lifted, *last)
         self.meta = dict(tape.meta)
         self.constants = dict(tape.constants)
         self.ops: list[Op] = []
@@ -114,21 +124,11 @@ class _Pass:
 
     def put(self, op: Op) -> int:
         """Write an operation of one result, or what takes its place; the number of its result."""
-        for rule in (
-            self._fill,
-            self._spread,
-            self._identity,
-            self._masked,
-            partial(regression, self),
-            self._pulled,
-            self._chained,
-            self._lifted,
-        ):
+        for rule in self.rules:
             found = rule(op)
             if found is not None:
                 return found
-        found = rearranged(self, op)
-        return self.write(op) if found is None else found
+        return self.write(op)
 
     def write(self, op: Op) -> int:
         """Write an operation unless it was done before or can be done now; its first result's number."""

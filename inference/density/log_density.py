@@ -19,7 +19,9 @@ from torch import Tensor
 from inference.compiler.batched_function import BatchedFunction, BoundFunction, leaves
 from inference.compiler.recording import RandomStoryError
 from inference.compiler.vmapped import Vmapped
+from inference.compiler.zero_wins import ZeroWins
 from inference.density.evaluation import Evaluation, apart
+from inference.density.holes import Holes
 from inference.density.traced import (
     Evaluated,
     Kept,
@@ -59,6 +61,7 @@ class LogDensity(Evaluation):
         folded: the rows folded into sufficient sums, where that was possible and agreed.
         note: why plain Pyro is used, where it is.
         flaw: why no fit of this density can be trusted, where that is so.
+        holes: points that were met at which the density is NaN.
         gradient_calls: how many batched gradients were taken.
         run_cost: elements of the largest intermediate result at one point where the story is run.
         seconds: phase ("plan", "trace" or "recall") -> how long it took.
@@ -71,6 +74,7 @@ class LogDensity(Evaluation):
         super().__init__(structure, observations, folding=folding)
         self.gradient_calls = 0
         self.note, self.flaw = "", ""
+        self.holes = Holes()
         self.run_cost = 1
         self.traced_story: Traced | None = None
         self._constraining: tuple[Traced, BoundFunction] | None = None
@@ -119,7 +123,8 @@ class LogDensity(Evaluation):
                 value, sites = self._plain(point)
                 grad = torch.zeros_like(z)
                 if value.requires_grad:
-                    (grad,) = torch.autograd.grad(value, point, materialize_grads=True)
+                    with ZeroWins():
+                        (grad,) = torch.autograd.grad(value, point, materialize_grads=True)
         except RuntimeError:
             return self._plain(z), None
         return (value.detach(), {n: v.detach() for n, v in sites.items()}), grad
@@ -148,7 +153,7 @@ class LogDensity(Evaluation):
 
     def _adopt(self, traced: Traced, inputs: Mapping[str, Any], z: Tensor, plain: list[Evaluated]) -> None:
         self.traced_story = traced
-        self._bound = traced.log_prob.bind(leaves(inputs))
+        self._bound = traced.log_prob.bind(leaves(inputs), report=self.holes.look)
         self._take_sites(traced, inputs, z, plain)
 
     def _take_sites(
@@ -220,10 +225,18 @@ class LogDensity(Evaluation):
         Returns:
             (draws,), in nats.
         """
+        self.holes.asked += len(z)
         if self.traced_story is not None:
             return self._by_chunks(lambda part: (self._bound.value(part)[0], part), z)[0]
         with isolated(0):
-            return torch.stack([self._plain(row)[0] for row in z])
+            value = torch.stack([self._plain(row)[0] for row in z])
+        self.holes.look(z, value)
+        return value
+
+    def by_pyro(self, point: Tensor) -> float:
+        """Log joint density at one point (size,), by plain Pyro, in nats."""
+        with isolated(0):
+            return float(self._plain(point)[0])
 
     def value_and_grad(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Log joint density and its gradient.
@@ -235,9 +248,12 @@ class LogDensity(Evaluation):
             (draws,) and (draws, size).
         """
         self.gradient_calls += 1
-        if self.traced_story is None:
-            return self._looped_gradient(z)
-        return self._by_chunks(self._gradient, z)
+        self.holes.asked += len(z)
+        if self.traced_story is not None:
+            return self._by_chunks(self._gradient, z)
+        value, grad = self._looped_gradient(z)
+        self.holes.look(z, value, grad)
+        return value, grad
 
     def _by_chunks(
         self, evaluate: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor
@@ -272,7 +288,8 @@ class LogDensity(Evaluation):
                 point = row.detach().clone().requires_grad_()
                 try:
                     value = self._plain(point)[0]
-                    grads.append(torch.autograd.grad(value, point)[0])
+                    with ZeroWins():
+                        grads.append(torch.autograd.grad(value, point)[0])
                 except RuntimeError as error:
                     raise ValueError(
                         f"story: its density has no gradient with respect to the unknowns "

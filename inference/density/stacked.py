@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.compiler.batched_function import BatchedFunction, BoundFunction, leaves
+from inference.compiler.batched_function import BatchedFunction, BoundFunction, all_numbers, leaves
 from inference.density.evaluation import apart
+from inference.density.holes import Holes
 from inference.density.log_density import LogDensity
 from inference.density.prior_starts import where_finite
 from inference.density.traced import key_of_tree
@@ -56,6 +57,8 @@ class Stacked:
         self.gradient_calls = 0
         self._single: dict[int, LogDensity] = {0: first}
         self._bounds: dict[Any, BoundFunction] = {}
+        self._holes: dict[int, Holes] = {}
+        self._asked = torch.zeros(self.count, dtype=torch.long)
         self._inputs = _stacked_inputs(first, self._sets)
         if self._inputs is None and first.folded is not None:  # rows that fold into other numbers of groups
             self._first = LogDensity(first.structure, first.observations, folding=False)
@@ -97,7 +100,9 @@ class Stacked:
         """
         if not self.batched:
             return torch.stack([self.density(p).log_prob(u) for p, u in self._each(z, which)])
-        return torch.cat([v for v, _ in self._evaluated("value", z, which)])
+        value = torch.cat([v for v, _ in self._evaluated("value", z, which)])
+        self._look(z, which, value)
+        return value
 
     def value_and_grad(self, z: Tensor, which: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Log joint densities and their gradients.
@@ -111,9 +116,9 @@ class Stacked:
         self.gradient_calls += 1
         if self.batched:
             parts = list(self._evaluated("gradient", z, which))
-            if len(parts) == 1:
-                return parts[0]
-            return torch.cat([v for v, _ in parts]), torch.cat([g for _, g in parts])
+            value, grad = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
+            self._look(z, which, value, grad)
+            return value, grad
         pairs = [self.density(p).value_and_grad(u) for p, u in self._each(z, which)]
         values, grads = zip(*pairs, strict=True)
         return torch.stack(values), torch.stack(grads)
@@ -150,6 +155,21 @@ class Stacked:
         plain = first if folded or first.folded is None else None
         inputs = self._inputs if plain is not None else _stacked_inputs(first, self._sets, folding=False)
         return None if inputs is None else (first.sites.names, first.sites.sites, inputs)
+
+    def _look(self, z: Tensor, which: Tensor | None, value: Tensor, grad: Tensor | None = None) -> None:
+        """Remember where the density of some data set is NaN."""
+        self._asked[slice(None) if which is None else which] += z.shape[1]
+        if not all_numbers(value, grad):
+            for i, (p, points) in enumerate(self._each(z, which)):
+                self.holes(p).look(points, value[i], None if grad is None else grad[i])
+
+    def holes(self, index: int) -> Holes:
+        """The points that were met at which the density of one data set is NaN."""
+        if not self.batched:
+            return self.density(index).holes
+        holes = self._holes.setdefault(index, Holes())
+        holes.asked = int(self._asked[index])
+        return holes
 
     def _each(self, z: Tensor, which: Tensor | None) -> Iterator[tuple[int, Tensor]]:
         chosen = range(self.count) if which is None else [int(p) for p in which]

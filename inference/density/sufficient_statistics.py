@@ -81,7 +81,7 @@ def _poisson_sums(fn: Any, x: Tensor, group: Tensor, groups: int) -> Sums:
 
 
 def _poisson(fn: Any, sums: Sums) -> Tensor:
-    return sums["sum"] * fn.rate.log() - sums["count"] * fn.rate + sums["constant"]
+    return torch.xlogy(sums["sum"], fn.rate) - sums["count"] * fn.rate + sums["constant"]
 
 
 def _normal_sums(fn: Any, x: Tensor, group: Tensor, groups: int) -> Sums:

@@ -86,7 +86,7 @@ def trace_story(
     with isolated(0):
         recording = record(outputs, z, dict(inputs))
         tape = recording.tape
-        own = simplified(tape, tape.outputs[:1])
+        own = simplified(tape, tape.outputs[:1], density=True)
         sites = simplified(tape, tape.outputs[1:]) if names else None
     if 0 in recording.read:
         raise ValueError("it reads numbers out of the unknowns")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from inference.compiler.batched_function import undefined
 from inference.density.problems import Problems, draws_of
 from inference.guides.gaussian import Gaussian, standard_draws
 from inference.guides.lbfgs import Climb, climb
@@ -56,7 +57,7 @@ def overdispersed(problems: Problems, starts: int, generators: list[torch.Genera
     Raises:
         NoStartError: if a problem has none; it names what was tried.
     """
-    return _stood_in(*_boxed(problems, starts, generators))
+    return _stood_in(problems, *_boxed(problems, starts, generators))
 
 
 def climbs(
@@ -89,7 +90,7 @@ def climbs(
             continue
         more = more[_useful(problems, more[None], p[None])[0]][: points.shape[1]]
         points[p, : len(more)], useful[p, : len(more)] = more, True
-    return climb(problems, _stood_in(points, useful))
+    return climb(problems, _stood_in(problems, points, useful))
 
 
 def _boxed(problems: Problems, starts: int, generators: list[torch.Generator]) -> tuple[Tensor, Tensor]:
@@ -116,21 +117,32 @@ def _useful(problems: Problems, points: Tensor, which: Tensor | None = None) -> 
     return torch.isfinite(value) & torch.isfinite(grad).all(-1)
 
 
-def _stood_in(points: Tensor, useful: Tensor) -> Tensor:
+def _stood_in(problems: Problems, points: Tensor, useful: Tensor) -> Tensor:
     """The points; the first useful one of the same problem in the place of each that is not."""
     lost = ~useful.any(1)
     if bool(lost.any()):
         raise NoStartError(
             f"story: no start with a finite log density and gradient was found, neither in {_TRIES} tries of "
             f"several points each, uniform in (-{_REACH:g}, {_REACH:g}) in unconstrained space and closer to "
-            f"0, nor among draws from a proper prior. Look for data outside the support of their "
-            f"site, and for a prior or a likelihood that is -inf or NaN at ordinary values: `ppl check` "
-            f"names the site.",
+            f"0, nor among draws from a proper prior. {_holes(problems, points, lost)}Look for data outside "
+            f"the support of their site, and for a prior or a likelihood that is -inf or NaN at ordinary "
+            f"values: `ppl check` names the site.",
             lost.nonzero()[:, 0].tolist(),
         )
     first = useful.double().argmax(1)
     stand_in = points[torch.arange(len(points)), first]
     return torch.where(useful[..., None], points, stand_in[:, None])
+
+
+def _holes(problems: Problems, points: Tensor, lost: Tensor) -> str:
+    """At how many points the density is NaN, which says that its formula breaks down; empty at none."""
+    found = undefined(*problems.value_and_grad(points[lost], lost.nonzero()[:, 0]))
+    if not bool(found.any()):
+        return ""
+    return (
+        f"The density, or its gradient, is NaN (not -inf) at {int(found.sum())} of the last {found.numel()} "
+        f"points: 0/0, inf - inf or a parameter at the edge of its support. "
+    )
 
 
 def curvature(problems: Problems, points: Tensor, step: float = 1e-4, which: Tensor | None = None) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from inference.compiler.zero_wins import ZeroWins
 from inference.svi.minibatch import Batch
 
 _DIFFERENCE = {torch.float32: 2e-4, torch.float64: 1e-8}  # relative; sums are taken in another order
@@ -56,14 +58,21 @@ class TracedStep:
 
     def __init__(self, run: Callable[[Batch, Any], Tensor], params: Sequence[Tensor]) -> None:
         self.run, self.params = run, list(params)
-        self.refused = ""
+        self.refused, self.careful = "", False
         self._graphs: dict[Any, fx.GraphModule] = {}
         self._only: dict[Any, Batch] = {}  # the batch on which a graph was made, until it served another
+
+    def take_care(self) -> None:
+        """From now on take derivatives at the edge with care: some gradient was not finite."""
+        self.careful, self.refused = True, ""
+        self._graphs.clear()
+        self._only.clear()
 
     def plain(self, batch: Batch, factor: Any) -> Gradient:
         """By Pyro itself."""
         loss = self.run(batch, factor)
-        found = torch.autograd.grad(loss, self.params, allow_unused=True)
+        with ZeroWins() if self.careful else nullcontext():
+            found = torch.autograd.grad(loss, self.params, allow_unused=True)
         return loss.detach(), [
             torch.zeros_like(p) if g is None else g for p, g in zip(self.params, found, strict=True)
         ]

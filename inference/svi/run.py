@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from inference.checks.holes import holes_beside
 from inference.checks.importance import Replicate
 from inference.density.log_density import LogDensity
 from inference.guides.gaussian import Gaussian
@@ -166,6 +167,7 @@ def _weighed(
         if around is not None:
             gaussians.append(around)
             flaws += wider(density, around, replicates[-1], draws, generator)
+    flaws += [r for one in replicates for r in holes_beside(density, density.holes, one.z, one.log_p)]
     guide = None
     if best.guide is not None:
         guide = FittedGuide(best.guide, best.params, density.data, density.plan.seen)

@@ -22,6 +22,7 @@ _SPIKE = 20.0  # times the usual gradient norm above which a gradient is clipped
 _SETTLED = 100  # steps after which the usual norm is known
 _MEMORY = 0.98  # of the running mean of the norm, by steps
 _WORTH = 300  # steps still to come that make up for the time of a trace
+_AGAIN = 2  # steps in a row whose gradient, not loss, is not finite: derivatives are then taken with care
 _FIRST = 10  # steps by plain Pyro before a trace is tried: programs that fail do so in plain words
 
 
@@ -172,6 +173,8 @@ class Stepper:
         count = self.count
         count.skipped += 1
         count.in_a_row += 1
+        if math.isfinite(value) and count.in_a_row == _AGAIN and not self.traced.careful:
+            self.traced.take_care()
         many = count.taken >= _COUNTED and count.skipped > _SHARE * count.taken
         if count.in_a_row >= _IN_A_ROW or many:
             what = f"the ELBO is {-value}" if not math.isfinite(value) else "the gradient is not finite"
