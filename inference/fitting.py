@@ -158,7 +158,7 @@ def _by_ladder(
         gradient_calls=density.gradient_calls,
         seconds=seconds,
         flaws=[density.flaw] if density.flaw else [],
-        notes=[*plain, *heavy(known.values), *undrawn],
+        notes=[*plain, *climbed.notes, *heavy(known.values), *undrawn],
         polished=climbed.polished,
         reasons=climbed.reasons,
         missed=lambda log_evidence: climbed.missed,

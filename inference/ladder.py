@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from inference.checks.importance import EASY, POOL, Replicate, nowhere, weigh
-from inference.checks.modes import missed_mass, mixed
+from inference.checks.modes import missed_mass, mixed, sought
 from inference.checks.psis import resample
 from inference.checks.stein import departures, subset
 from inference.checks.tails import uncarried
@@ -29,6 +29,7 @@ from inference.guides.gaussian import Gaussian
 from inference.guides.lbfgs import Climb
 from inference.guides.mixture import Mixture
 from inference.guides.starts import FROM_PRIOR, climbs
+from inference.guides.survey import FEW, SEVERAL, Survey
 from inference.hmc.short_chains import Polished, polish
 from inference.runtime.progress import Report
 
@@ -42,6 +43,8 @@ _OVERLAP = 256  # draws that tell how far the components of a mixture overlap
 _BUDGET = 6000  # batched gradients that the chains may take
 _SHORT = 4500  # the same before a flow is tried
 _TOTAL = 2**27  # elements per gradient of all chains that are worth it
+_PLACES = 1024  # all over the prior, that are looked at
+_PEAKS = 128  # of them, that are climbed from at most
 
 
 _FLOW_KHAT = 0.6  # at which a flow has been trained enough
@@ -61,7 +64,8 @@ class Climbed:
         converged: by restart, whether its loop ended by itself.
         reasons: against the draws, beside their weights and the chains'.
         polished: what the chains say, where they made the draws.
-        missed: share of the mass in a mode that no restart covers.
+        missed: share of the mass in modes that some restart does not cover.
+        notes: on how modes were sought.
     """
 
     replicates: list[Replicate]
@@ -72,6 +76,7 @@ class Climbed:
     reasons: tuple[str, ...] = ()
     polished: Polished | None = None
     missed: float = 0.0
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -115,7 +120,9 @@ class Climber:
     def climb(self, guide: str) -> Climbed:
         """Fit all restarts: up to the named rung, or with "auto" until weights or chains pass."""
         rung, problems = named(guide, self.density), self.problems
-        ends = climbs(problems, self.own, prior=self._from_prior(), rescue=self._rescue)
+        drawn = self._from_prior()
+        survey = self._survey(drawn)
+        ends = climbs(problems, self.own, prior=self._starts(drawn, survey), rescue=self._rescue)
         fitted = rung.fit(problems, ends, self.own, self.report, self.steps)
         mixture = Mixture.single(fitted.guide, fitted.exact)
         if rung is full_rank and guide != full_rank.NAME:  # by its name it is one Gaussian, as its name says
@@ -133,7 +140,8 @@ class Climber:
             found = self._flow(fitted.guide, found.proposal, stop=True)
         elif guide == "auto" and not found.passed:
             found = self._further(found, fitted.guide)
-        return self._challenged(found, ends)
+        found = self._challenged(found, ends)
+        return replace(found, notes=tuple(sought(mixture.most, survey, found.missed)))
 
     def _from_prior(self) -> Tensor | None:
         """Starts from the prior (restarts, starts, size), where it is proper; missing elements start at 0."""
@@ -141,6 +149,24 @@ class Climber:
         seed = int(torch.randint(2**31, (), generator=self.shared))
         points = prior_starts(self.density, each * len(self.own), seed) if each else None
         return None if points is None else points.nan_to_num(0.0).reshape(len(self.own), each, -1)
+
+    def _survey(self, drawn: Tensor | None) -> Survey:
+        """Places all over the prior: many in few unknowns, none beyond some."""
+        size = self.density.size
+        count = _PLACES if size <= FEW else _PLACES // 4 if size <= SEVERAL else 0
+        count = count if self.density.traced else count // 16
+        return Survey.of(None if drawn is None else drawn.flatten(0, 1), size, count, seed=len(self.own))
+
+    def _starts(self, drawn: Tensor | None, survey: Survey) -> Tensor | None:
+        """Starts from the prior, and the survey's peaks, dealt out to the restarts (restarts, starts, size)."""
+        if not len(survey.points):
+            return drawn
+        most = _PEAKS if self.density.size <= FEW else _PEAKS // 8
+        peaks, _ = survey.peaks(Replicates(self.density, 1), most)
+        count = len(self.own)
+        hand = torch.arange(-(-peaks.shape[1] // count) * count).clamp(max=peaks.shape[1] - 1)
+        dealt = peaks[0, hand].unflatten(0, (-1, count)).transpose(0, 1)
+        return dealt if drawn is None else torch.cat([drawn, dealt], 1)
 
     def _rescue(self, restart: int) -> Tensor | None:
         """Many draws from the prior, for a restart that has no start."""

@@ -20,17 +20,18 @@ from inference.answers.completion import KEPT_NUMBERS, completed, unfinished
 from inference.answers.result import Fit
 from inference.checks.certificate import Certificate
 from inference.checks.importance import POOL, Replicate, weigh
-from inference.checks.modes import mixed
+from inference.checks.modes import missed_masses, mixed, sought
 from inference.checks.stein import departures_of_each
 from inference.checks.tails import MEAN, carried
 from inference.checks.verdict import verdict
-from inference.density.prior_starts import many_prior_starts
+from inference.density.prior_starts import many_prior_starts, prior_starts
 from inference.density.stacked import Stacked, stack
 from inference.guides import full_rank
 from inference.guides.gaussian import Gaussian
-from inference.guides.lbfgs import Climb
+from inference.guides.lbfgs import Climb, climb
 from inference.guides.mixture import Mixture
 from inference.guides.starts import NoStartError, climbs
+from inference.guides.survey import FEW, FROM_PRIOR, SEVERAL, Survey
 from inference.ladder import mixture_elbos
 from inference.posterior.posterior import Posterior
 from inference.runtime.arguments import check_counts
@@ -39,7 +40,11 @@ from inference.runtime.progress import Progress
 from inference.runtime.workers import mix, run_each, workers
 
 _BATCH = 128  # data sets that are moved together, by one worker
-_STARTS = 2  # of each: there are many data sets to try others in
+_STARTS = 2  # near 0, of each; the others are peaks of a survey that all share
+_PLACES = 512  # of the survey; a quarter beyond three unknowns, fewer beyond ten
+_PEAKS = 8  # of each data set, that all are climbed from at once ...
+_UNTRACED = 32  # places where plain Pyro takes a millisecond for each
+_MORE = 128  # ... and in few unknowns afterwards, where there are more of them, so many
 _EASY = 0.5  # k-hat up to which proposals are left as they are: the weights' variance is finite
 _NAMED = 5  # data sets in a message, at most
 _CHECKED = 250  # draws of each that Stein's identity is asked about
@@ -147,13 +152,14 @@ def fit_many(
             f"the data sets one by one with inference.fit."
         )
     count = workers() if stacked.batched else 1  # plain Pyro holds a lock
+    survey = _survey(stacked, seed, several=each is not None)
     parts = [
         DataSets(stacked, rows, [torch.Generator().manual_seed(mix(seed, p)) for p in rows.tolist()])
         for rows in torch.arange(stacked.count).split(_BATCH)
     ]
     fitted = []
     with one_thread(), Progress(stacked.count, progress, "data set") as bar:
-        for one in run_each(lambda part: _fitted(part, draws), parts, count):
+        for one in run_each(lambda part: _fitted(part, survey, draws), parts, count):
             fitted.append(one)
             bar.restart_done(len(one.certificates))
         values = stacked.constrain(torch.cat([one.z for one in fitted]))
@@ -167,6 +173,17 @@ def fit_many(
             torch.cat([one.log_q for one in fitted]),
         )
         return _completed(posteriors, seed, began)
+
+
+def _survey(stacked: Stacked, seed: int, *, several: bool) -> Survey:
+    """Places all over the prior, for all data sets; where priors differ by arguments, over those of some."""
+    size = stacked.size
+    count = _PLACES if size <= FEW else _PLACES // 4 if size <= SEVERAL else _PLACES // 16
+    count = count if stacked.traced else _UNTRACED
+    some = sorted({0, stacked.count // 3, 2 * stacked.count // 3, stacked.count - 1}) if several else [0]
+    drawn = [prior_starts(stacked.density(p), FROM_PRIOR // len(some), mix(seed, p)) for p in some]
+    proper = [one.nan_to_num(0.0) for one in drawn if one is not None]
+    return Survey.of(torch.cat(proper) if proper else None, size, count, mix(seed, -1))
 
 
 def _completed(posteriors: Posteriors, seed: int, began: float) -> Posteriors:
@@ -214,6 +231,10 @@ class DataSets:
         self.gradient_calls += 1
         return self.stacked.value_and_grad(z, self._rows(which))
 
+    def of(self, which: Tensor) -> DataSets:
+        """Some of them."""
+        return DataSets(self.stacked, self.rows[which], [self.generators[p] for p in which.tolist()])
+
     def rescue(self, problem: int) -> Tensor | None:
         """Many draws from the prior of a data set that has no start."""
         density = self.stacked.density(int(self.rows[problem]))
@@ -231,34 +252,52 @@ class _Fitted:
     certificates: list[Certificate]
 
 
-def _fitted(part: DataSets, draws: int) -> _Fitted:
+def _fitted(part: DataSets, survey: Survey, draws: int) -> _Fitted:
     """Fit, weigh and check one batch of data sets."""
     began, generators = time.perf_counter(), part.generators
-    ends = _climbed(part)
-    found = full_rank.fit(part, ends, generators, _quiet)
+    first, ends = _climbed(part, survey)
+    found = full_rank.fit(part, first, generators, _quiet)
     mixture = mixed(part, found, ends, generators, _quiet, replicates=False)
     least = max(POOL // 2, math.ceil(_AHEAD * draws) * 2)
     elbo = mixture_elbos(found.elbo, mixture)
-    replicates = weigh(part, mixture, elbo, draws, generators, least, easy=_EASY).replicates
+    weighed = weigh(part, mixture, elbo, draws, generators, least, easy=_EASY)
+    replicates = weighed.replicates
+    evidence = torch.tensor([r.log_evidence for r in replicates], dtype=torch.float64)
+    missed = missed_masses(part, weighed.proposal, mixture.parts.loc, evidence, ends, generators)
     z = torch.stack([r.z for r in replicates])
     departed = departures_of_each(z[:, :_CHECKED], part.value_and_grad(z[:, :_CHECKED])[1])
     seconds = (time.perf_counter() - began) / part.count
+    modes = torch.isfinite(mixture.log_weight).sum(1).tolist()
+    notes = [sought(k, survey, share) for k, share in zip(modes, missed.tolist(), strict=True)]
     certificates = [
-        _certificate(r, c, d, part, seconds)
-        for r, c, d in zip(replicates, found.converged.tolist(), departed, strict=True)
+        _certificate(*one, part, seconds)
+        for one in zip(replicates, found.converged.tolist(), departed, missed.tolist(), notes, strict=True)
     ]
     log_p, log_q = (torch.stack([getattr(r, name) for r in replicates]) for name in ("log_p", "log_q"))
     return _Fitted(z, log_p, log_q, mixture, certificates)
 
 
-def _climbed(part: DataSets) -> Climb:
-    """Climb from starts of every data set; name those that have none."""
+def _climbed(part: DataSets, survey: Survey) -> tuple[Climb, Climb]:
+    """Climb from starts of every data set: the first climbs, with their paths, and the ends of all.
+
+    Data sets that have no start are named.
+    """
+    peaks, count = survey.peaks(part, _MORE if part.size <= FEW else _PEAKS)
     try:
-        return climbs(part, part.generators, _STARTS, rescue=part.rescue)
+        first = climbs(part, part.generators, _STARTS, prior=peaks[:, :_PEAKS], rescue=part.rescue)
     except NoStartError as error:
         rows = part.rows[error.problems].tolist()
         names = ", ".join(f"data[{row}]" for row in rows[:_NAMED]) + (", ..." if len(rows) > _NAMED else "")
         raise NoStartError(f"{names}: {error} Or leave these data sets out.", rows) from None
+    more = (count > _PEAKS).nonzero()[:, 0]
+    if peaks.shape[1] <= _PEAKS or not len(more):
+        return first, first
+    farther = climb(part.of(more), peaks[more, _PEAKS:])
+    points, values = first.points[:, :1].repeat(1, farther.points.shape[1], 1), farther.values.new_full(
+        (part.count, farther.values.shape[1]), -torch.inf
+    )
+    points[more], values[more] = farther.points, farther.values
+    return first, Climb(torch.cat([first.points, points], 1), torch.cat([first.values, values], 1), [])
 
 
 def _quiet(rung: str, step: int, elbo: float | None) -> None:
@@ -266,7 +305,13 @@ def _quiet(rung: str, step: int, elbo: float | None) -> None:
 
 
 def _certificate(
-    replicate: Replicate, converged: bool, departed: list[str], part: DataSets, seconds: float
+    replicate: Replicate,
+    converged: bool,
+    departed: list[str],
+    missed: float,
+    notes: list[str],
+    part: DataSets,
+    seconds: float,
 ) -> Certificate:
     """One data set's verdict; that nothing was compared between restarts is a note here."""
     thin, stacked = [], part.stacked
@@ -283,7 +328,8 @@ def _certificate(
         gradient_calls=part.gradient_calls,
         seconds=seconds,
         flaws=[stacked.flaw] if stacked.flaw else [],
-        notes=[*plain, "One restart: nothing was compared between restarts."],
+        notes=[*plain, *notes, "One restart: nothing was compared between restarts."],
         reasons=[*departed, *thin],
         compared=False,
+        missed=lambda log_evidence: missed,
     )

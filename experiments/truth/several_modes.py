@@ -35,7 +35,6 @@ class Several:
         log_joint: unknowns at grid points (points,) and one data set -> (points,), in nats.
         axes: unknown -> its grid; the points are all combinations.
         simulate: truths from the prior and a data set: generator -> data.
-        jacobian: unknown -> derivative of the unknown by its grid's coordinate, where that is another.
     """
 
     story: Callable[[], Any]
@@ -238,13 +237,13 @@ def data_sets(name: str, count: int | None = None) -> list[dict[str, Tensor]]:
 
 
 RARE_X = torch.tensor([1.267, 1.306, 1.153, 0.961, 0.912, 0.777, 1.179, 1.218, 1.271, 1.009])
-PRIORS: dict[str, tuple[Any, Tensor]] = {
-    "gamma": (dist.Gamma(0.5, 0.5), even(-45, 4, 200_001).exp()),
-    "normal": (dist.Normal(0.0, 2.0), even(-16, 16, 200_001)),
-    "exponential": (dist.Exponential(0.5), even(-20, 4.2, 200_001).exp()),
-    "lognormal": (dist.LogNormal(0.0, 1.0), even(-8, 6, 400_001).exp()),
-    "uniform": (dist.Uniform(0.0, 8.0), even(1e-6, 8 - 1e-6, 200_001)),
-    "halfcauchy": (dist.HalfCauchy(1.0), even(-14, 9, 1_000_001).exp()),
+PRIORS: dict[str, tuple[Callable[[], Any], Tensor]] = {
+    "gamma": (lambda: dist.Gamma(0.5, 0.5), even(-45, 4, 200_001).exp()),
+    "normal": (lambda: dist.Normal(0.0, 2.0), even(-16, 16, 200_001)),
+    "exponential": (lambda: dist.Exponential(0.5), even(-20, 4.2, 200_001).exp()),
+    "lognormal": (lambda: dist.LogNormal(0.0, 1.0), even(-8, 6, 400_001).exp()),
+    "uniform": (lambda: dist.Uniform(0.0, 8.0), even(1e-6, 8 - 1e-6, 200_001)),
+    "halfcauchy": (lambda: dist.HalfCauchy(1.0), even(-14, 9, 1_000_001).exp()),
 }
 
 
@@ -253,12 +252,12 @@ def rare(prior: str) -> Several:
     law, axis = PRIORS[prior]
 
     def story() -> None:
-        a = pyro.sample("a", law)
+        a = pyro.sample("a", law())
         with pyro.plate("row", 10):
             pyro.sample("x", dist.Normal(2 * (3 * a).sin(), 0.2))
 
     def log_joint(g: Grid, d: Mapping[str, Tensor]) -> Tensor:
-        return law.log_prob(g["a"]) + sum(
+        return law().log_prob(g["a"]) + sum(
             dist.Normal(2 * (3 * g["a"]).sin(), 0.2).log_prob(x) for x in d["x"].double()
         )
 

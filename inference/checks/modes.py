@@ -3,13 +3,14 @@
 Importance weights cannot see what no draw has reached: with half of the mass in a mode ten standard
 deviations away, k-hat of the other half is excellent. So every end of every climb is compared with the
 fitted guides. An end that its own restart's guide does not cover becomes a component of that restart's
-mixture; after the fit, the mass around ends that no guide covers is estimated by importance sampling from
-a Student t around them, counting only points that are not covered.
+mixture; after the fit, the mass around all ends that a guide does not cover is estimated by importance
+sampling from Student t's around them, counting only points that are not covered.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,19 +23,23 @@ from inference.guides.lbfgs import Climb
 from inference.guides.mixture import Mixture
 from inference.guides.natural_gradient import Fitted
 from inference.guides.starts import laplace
+from inference.guides.survey import Survey
 from inference.runtime.progress import Report
 
 COVERED = math.log(100.0)  # a point is covered if the guide gives it a hundredth of its density
 MISSED = 0.01  # share of the posterior's mass in a missed mode that is not tolerated
 _NEGLIGIBLE = math.log(1e-4)  # share of the mass below which a mode is not worth a component
-_MOST = 8  # components of one restart's mixture
-_ROUNDS = 16  # ends that one restart looks at: some are copies of modes that it has, seen from farther away
+_MOST = 32  # components of one restart's mixture; what is left out is counted as missed
+_ROUNDS = 64  # ends that one restart looks at: some are copies of modes that it has, seen from farther away
 _COPY = 0.05  # relative distance of ends that are taken for the same
 _ON_THE_WAY = 16  # points between two places
 _DIP = 1.0  # nats below both ends that make two modes of them
 _SAME = 1.0  # nats of symmetrized KL below which two fits are of one mode
-_DRAWS = 512
-_CANDIDATES = 8  # ends looked at closely, after the fit
+_WORTH_TELLING = 5e-4  # share of the mass in modes left out
+_UNSEEN = 3.0  # over the number of places: a share of the prior that holds none of them in one case of 20
+_DRAWS = 1024
+_CANDIDATES = 64  # ends of one problem that are looked at closely, after the fit ...
+_FEW, _FEWER = 10, 8  # ... in so many unknowns; fewer beyond, where a curvature costs much
 
 
 def mixed(
@@ -92,7 +97,8 @@ def mixed(
                 parts[p].append(new)
                 masses[p].append(elbo)
     mixture = _mixture(parts, masses)
-    return Mixture.single(fitted.guide, fitted.exact) if mixture.log_weight.shape[1] == 1 else mixture
+    alone = torch.tensor([len(p) == 1 for p in parts])
+    return replace(mixture, tails=torch.where(alone & fitted.exact, 0.0, mixture.tails))
 
 
 def _shared(climbed: Climb) -> Climb:
@@ -153,57 +159,138 @@ def missed_mass(
     climbed: Climb,
     generator: torch.Generator,
 ) -> float:
-    """Estimate the largest share of posterior mass in one mode that some restart's guide does not cover.
+    """Estimate the share of posterior mass in modes that some restart's guide does not cover.
 
     Each restart is judged by itself: what one has found the draws of another may lack.
 
     Args:
-        problems: the restarts of one fit.
-        guides: of all restarts.
-        centres: (restarts, places, size) where they sit: an end from which the density does not dip on the
-            way to one of a restart's own is of the same mode.
+        problems: the restarts of one fit; each is told of all climbs' ends.
+        guides, centres, climbed: as in :func:`missed_masses`.
         log_evidence: as the restarts estimated it, in nats.
-        climbed: the ends of climbs.
         generator: of the draws.
 
     Returns:
-        Between 0 and 1, relative to the mass found and missed together.
+        That of the restart that lacks most; between 0 and 1.
     """
-    ends, values = climbed.points.flatten(0, 1), climbed.values.flatten()
-    uncovered = torch.isfinite(values) & (_each(guides, ends) < values - log_evidence - COVERED)
-    largest, first = -math.inf, torch.zeros(1, dtype=torch.long)
-    for restart, open_ends in enumerate(uncovered):
-        index = open_ends.nonzero().squeeze(-1)
-        if len(index):
-            apart = _barrier(problems, ends[index], values[index], _places(centres[restart]), 0 * index)
-            open_ends[index] = apart
-        for _ in range(_CANDIDATES):
-            if not bool(open_ends.any()):
-                break
-            pick = int(torch.where(open_ends, values, -torch.inf).argmax())
-            open_ends[pick] = False
-            local = laplace(problems, ends[None, pick], first)
-            around = Mixture.single(local)
-            z = around.sample(_DRAWS, [generator])
-            log_p = problems.log_prob(z, first)[0]
-            low = _each(guides, z[0])[restart] < log_p - log_evidence - COVERED
-            missed = torch.isfinite(log_p) & low
-            if bool(missed.any()):
-                log_w = (log_p - around.log_prob(z)[0])[missed]
-                largest = max(largest, float(log_w.logsumexp(0)) - math.log(_DRAWS))
-            near = local.standardized(ends[None])[0].square().sum(-1) < 2 * local.size + 10
-            open_ends &= ~near
-    share = math.exp(min(largest - log_evidence, 700.0))
-    return share / (1 + share)
+    count = problems.count
+    evidence = torch.full((count,), log_evidence, dtype=torch.float64)
+    shares = missed_masses(problems, guides, centres, evidence, _shared(climbed), [generator] * count)
+    return float(shares.max())
+
+
+def missed_masses(
+    problems: Problems,
+    guides: Any,
+    centres: Tensor,
+    log_evidence: Tensor,
+    climbed: Climb,
+    generators: list[torch.Generator],
+) -> Tensor:
+    """Estimate for each problem the share of posterior mass in all modes that its guide does not cover.
+
+    One standard error is taken off: a mass for which a single draw stands is no evidence.
+
+    Args:
+        problems: the targets.
+        guides: of all problems.
+        centres: (problems, places, size) where they sit: an end from which the density does not dip on the
+            way to one of them is of the same mode.
+        log_evidence: (problems,) as far as it is known, in nats.
+        climbed: the ends of each problem's climbs.
+        generators: of the draws, one for each problem.
+
+    Returns:
+        (problems,) between 0 and 1, relative to the mass found and missed together.
+    """
+    shares = torch.zeros(problems.count, dtype=torch.float64)
+    ends, values = climbed.points, climbed.values
+    low = guides.log_prob(ends) < values - log_evidence[:, None] - COVERED
+    which, index = _different(ends, torch.where(low, values, -torch.inf))
+    end, value = ends[which, index], values[which, index]
+    if len(which):
+        apart = _barrier(problems, end, value, _places(centres).of(which), which)
+        which, end, value = which[apart], end[apart], value[apart]
+    if not len(which):
+        return shares
+    local = laplace(problems, end, which)
+    rows, around = _apart(local, value, which, _CANDIDATES if problems.size <= _FEW else _FEWER)
+    some = [generators[p] for p in rows.tolist()]
+    z = around.sample(_DRAWS, some)
+    log_p = problems.log_prob(z, rows)
+    open_ = guides.of(rows).log_prob(z) < log_p - log_evidence[rows, None] - COVERED
+    log_w = torch.where(
+        open_ & torch.isfinite(log_p), log_p - around.log_prob(z) - log_evidence[rows, None], -torch.inf
+    )
+    weights = log_w.clamp(max=700.0).exp()
+    missed = (weights.mean(1) - weights.std(1) / math.sqrt(_DRAWS)).clamp(min=0)
+    shares[rows] = missed / (1 + missed)
+    return shares
+
+
+def sought(modes: int, survey: Survey, missed: float) -> list[str]:
+    """Notes on how modes were sought, where that may matter: there are several, or no prior tells how far.
+
+    Args:
+        modes: that were found.
+        survey: the places that were looked at.
+        missed: share of the mass in those left out.
+    """
+    told = []
+    if modes > 1:
+        told.append(f"The posterior has several modes: {modes} were found.")
+        told += [f"Those left out hold about {missed:.1%} of its mass."] if missed >= _WORTH_TELLING else []
+        if len(survey.points) and survey.proper:
+            told.append(
+                f"{len(survey.points)} places all over the prior were looked at; a mode whose surroundings "
+                f"hold less than {_UNSEEN / len(survey.points):.1%} of the prior may be missing."
+            )
+    if not survey.proper:
+        told.append(
+            f"No draws from a prior tell how far away modes may lie (it is improper, or draws cost much): they "
+            f"were sought within {survey.reach:g} of 0 in unconstrained space."
+        )
+    return [" ".join(told)] if told else []
+
+
+def _different(points: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Problems and indices of the ends (problems, ends, size) that are no copies; -inf are none."""
+    values, found = values.nan_to_num(-torch.inf), []
+    while bool((values > -torch.inf).any()):
+        which = (values > -torch.inf).any(1).nonzero()[:, 0]
+        pick = values[which].argmax(1)
+        found.append(torch.stack([which, pick]))
+        copies = _copies(points[which], points[which, pick])
+        copies[torch.arange(len(which)), pick] = True
+        values[which] = torch.where(copies, -torch.inf, values[which])
+    both = torch.cat(found, 1) if found else torch.zeros(2, 0, dtype=torch.long)
+    return both[0], both[1]
+
+
+def _apart(local: Gaussian, value: Tensor, which: Tensor, most: int) -> tuple[Tensor, Mixture]:
+    """The problems concerned, and for each a mixture of the Gaussians that lie outside of one another.
+
+    Args:
+        local: a batch (ends,), from the highest end of every problem down.
+        value: (ends,) log densities at the ends, in nats.
+        which: (ends,) the problem of each.
+        most: components of one mixture.
+    """
+    rows, parts, masses = which.unique(), [], []
+    mass = (value + local.log_det).tolist()
+    for p in rows.tolist():
+        own = (which == p).nonzero()[:, 0].tolist()
+        kept: list[int] = []
+        while own and len(kept) < most:
+            first = own.pop(0)
+            kept.append(first)
+            square = local[first].standardized(local.loc[own]).square().sum(-1)
+            own = [i for i, s in zip(own, square.tolist(), strict=True) if s >= 2 * local.size + 10]
+        parts.append([local[i] for i in kept])
+        masses.append([mass[i] for i in kept])
+    return rows, _mixture(parts, masses)
 
 
 def _places(centres: Tensor) -> Mixture:
-    """Unit Gaussians at (places, size), for the barrier test."""
-    unit = torch.ones(1, *centres.shape, dtype=torch.float64)
-    return Mixture.of_parts(Gaussian(centres[None], unit), torch.zeros(1, len(centres), dtype=torch.float64))
-
-
-def _each(guides: Any, z: Tensor) -> Tensor:
-    """The restarts' own log densities (restarts, draws) at (draws, size)."""
-    density: Tensor = guides.log_prob(z.expand(guides.count, *z.shape))
-    return density
+    """Unit Gaussians at (problems, places, size), for the barrier test."""
+    parts = Gaussian(centres, torch.ones_like(centres))
+    return Mixture.of_parts(parts, torch.zeros(centres.shape[:2], dtype=torch.float64))

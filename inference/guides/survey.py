@@ -1,0 +1,111 @@
+"""A look all over the prior: where, of many places, the density of a problem is higher than all around.
+
+Starts near 0 lead to the modes near 0. How far away others may lie the prior knows: places are spread over the
+range of some draws from it, evenly (Sobol's sequence, scrambled), and as densely as it draws. The density at all
+of them is one call. A place is a peak if none of its nearest neighbours among them is higher; climbs from the
+peaks end in every mode that some place leads to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from inference.density.problems import Problems
+
+FEW = 3  # unknowns up to which places can be close together
+SEVERAL = 10  # unknowns up to which neighbours say something
+FROM_PRIOR = 24  # draws that tell how far the prior reaches
+_BOXES = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of the reach, where no prior can be drawn from
+_BEYOND = 0.5  # of the range of the draws, by which it is widened at both ends
+_SHARE = 16  # of the places, at most every so many is among the neighbours of one
+_LEAST = 4  # draws that have a range
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Places to look at, shared by all problems.
+
+    Attributes:
+        points: (places, size).
+        neighbours: (places, nearest) indices of those around each.
+        proper: whether they come from a prior; else from boxes around 0 that ``reach`` so far.
+    """
+
+    reach: ClassVar[float] = 16.0
+
+    points: Tensor
+    neighbours: Tensor
+    proper: bool
+
+    @classmethod
+    def of(cls, draws: Tensor | None, size: int, count: int, seed: int) -> Survey:
+        """Spread places.
+
+        Args:
+            draws: (draws, size) from the prior; ``None`` where it is improper.
+            size: unknowns.
+            count: places.
+            seed: of the places.
+        """
+        proper = draws is not None and len(draws) >= _LEAST
+        points = _around(draws, count, seed) if proper and draws is not None else _boxes(size, count, seed)
+        if count < 2:
+            return cls(points, torch.zeros(count, 0, dtype=torch.long), proper)
+        spread = points.std(0).clamp(min=1e-300)
+        nearest = min(2 * size + 2, max(1, len(points) // _SHARE), len(points) - 1)
+        near = torch.cdist(points / spread, points / spread).topk(nearest + 1, largest=False)
+        return cls(points, near.indices[:, 1:], proper)
+
+    def peaks(self, problems: Problems, most: int) -> tuple[Tensor, Tensor]:
+        """The highest peaks of each problem.
+
+        Args:
+            problems: the targets.
+            most: peaks of each.
+
+        Returns:
+            (problems, peaks, size), the best one repeated where there are fewer; and how many there are
+            (problems,). At least one is returned; it may be of no density.
+        """
+        values = problems.log_prob(self.points.expand(problems.count, *self.points.shape))
+        values = torch.where(torch.isfinite(values), values, -torch.inf)
+        peak = (values > -torch.inf) & (values >= values[:, self.neighbours].amax(-1))
+        count = peak.sum(1)
+        best = torch.where(peak, values, -torch.inf).topk(int(count.max().clamp(1, most)), 1).indices
+        within = torch.arange(best.shape[1]) < count[:, None]
+        return self.points[torch.where(within, best, best[:, :1])], count
+
+
+def _around(draws: Tensor, count: int, seed: int) -> Tensor:
+    """Places over the range of draws; in many unknowns, where most of it is empty, near the draws only.
+
+    Near the draws: one of them plus a multiple of the difference of two others, which has their covariance
+    (a kernel of Silverman's width, 1986).
+    """
+    size, generator = draws.shape[1], torch.Generator().manual_seed(seed)
+    even = _even(draws, count // 2, seed) if size <= FEW else draws[:count]
+    some = count - len(even)
+    base = draws[torch.arange(some) % len(draws)]
+    one, other = (draws[torch.randint(len(draws), (some,), generator=generator)] for _ in range(2))
+    width = (4 / (len(draws) * (size + 2))) ** (1 / (size + 4))
+    scale = width * torch.randn(some, 1, generator=generator, dtype=torch.float64).abs()
+    return torch.cat([even, base + scale * (one - other)])
+
+
+def _even(draws: Tensor, count: int, seed: int) -> Tensor:
+    """Places spread evenly over the range of draws and somewhat beyond."""
+    low, high = draws.amin(0), draws.amax(0)
+    width = torch.where(high > low, high - low, 4.0)
+    unit = torch.quasirandom.SobolEngine(draws.shape[1], scramble=True, seed=seed)
+    return low - _BEYOND * width + (1 + 2 * _BEYOND) * width * unit.draw(count, dtype=torch.float64)
+
+
+def _boxes(size: int, count: int, seed: int) -> Tensor:
+    """Places in boxes around 0, one in another."""
+    unit = torch.quasirandom.SobolEngine(size, scramble=True, seed=seed).draw(count, dtype=torch.float64)
+    reach = Survey.reach * torch.tensor(_BOXES, dtype=torch.float64)[torch.arange(count) % len(_BOXES)]
+    return (2 * unit - 1) * reach[:, None]
