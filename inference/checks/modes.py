@@ -23,7 +23,7 @@ from inference.guides.lbfgs import Climb
 from inference.guides.mixture import Mixture
 from inference.guides.natural_gradient import Fitted
 from inference.guides.starts import laplace
-from inference.guides.survey import Survey
+from inference.guides.survey import SEVERAL, Survey
 from inference.runtime.progress import Report
 
 COVERED = math.log(100.0)  # a point is covered if the guide gives it a hundredth of its density
@@ -39,7 +39,7 @@ _WORTH_TELLING = 5e-4  # share of the mass in modes left out
 _UNSEEN = 3.0  # over the number of places: a share of the prior that holds none of them in one case of 20
 _DRAWS = 1024
 _CANDIDATES = 64  # ends of one problem that are looked at closely, after the fit ...
-_FEW, _FEWER = 10, 8  # ... in so many unknowns; fewer beyond, where a curvature costs much
+_FEWER = 8  # ... beyond some unknowns, where a curvature costs much
 
 
 def mixed(
@@ -77,12 +77,14 @@ def mixed(
             break
         pick = torch.where(open_ends, climbed.values, -torch.inf)[which].argmax(1)
         end, value = climbed.points[which, pick], climbed.values[which, pick]
-        open_ends[which] &= ~_copies(climbed.points[which], end)
+        local = laplace(problems, end, which)
+        copies = _copies(climbed.points[which], end) & _within(local, climbed.points[which])
+        open_ends[which] &= ~copies
+        open_ends[which, pick] = False
         apart = _barrier(problems, end, value, mixture.of(which), which)
-        which, pick = which[apart], pick[apart]
+        which, pick, local = which[apart], pick[apart], local[apart]
         if not len(which):
             continue
-        local = laplace(problems, climbed.points[which, pick], which)
         mass = climbed.values[which, pick] + local.log_det + 0.5 * local.size * math.log(2 * math.pi)
         worth = mass - total[which] > _NEGLIGIBLE
         if not bool(worth.any()):
@@ -204,24 +206,22 @@ def missed_masses(
     """
     shares = torch.zeros(problems.count, dtype=torch.float64)
     ends, values = climbed.points, climbed.values
-    low = guides.log_prob(ends) < values - log_evidence[:, None] - COVERED
-    which, index = _different(ends, torch.where(low, values, -torch.inf))
-    end, value = ends[which, index], values[which, index]
+    open_ends = torch.isfinite(values)
+    open_ends &= guides.log_prob(ends) < values - log_evidence[:, None] - COVERED
+    which, index = open_ends.nonzero(as_tuple=True)
     if len(which):
-        apart = _barrier(problems, end, value, _places(centres).of(which), which)
-        which, end, value = which[apart], end[apart], value[apart]
-    if not len(which):
+        centre = _places(centres).of(which)
+        open_ends[which, index] = _barrier(problems, ends[which, index], values[which, index], centre, which)
+    rows = open_ends.any(1).nonzero()[:, 0]
+    if not len(rows):
         return shares
-    local = laplace(problems, end, which)
-    rows, around = _apart(local, value, which, _CANDIDATES if problems.size <= _FEW else _FEWER)
+    around = _around(problems, ends, values, open_ends)
     some = [generators[p] for p in rows.tolist()]
     z = around.sample(_DRAWS, some)
     log_p = problems.log_prob(z, rows)
-    open_ = guides.of(rows).log_prob(z) < log_p - log_evidence[rows, None] - COVERED
-    log_w = torch.where(
-        open_ & torch.isfinite(log_p), log_p - around.log_prob(z) - log_evidence[rows, None], -torch.inf
-    )
-    weights = log_w.clamp(max=700.0).exp()
+    relative = log_p - log_evidence[rows, None]
+    low = torch.isfinite(log_p) & (guides.of(rows).log_prob(z) < relative - COVERED)
+    weights = torch.where(low, relative - around.log_prob(z), -torch.inf).clamp(max=700.0).exp()
     missed = (weights.mean(1) - weights.std(1) / math.sqrt(_DRAWS)).clamp(min=0)
     shares[rows] = missed / (1 + missed)
     return shares
@@ -252,42 +252,31 @@ def sought(modes: int, survey: Survey, missed: float) -> list[str]:
     return [" ".join(told)] if told else []
 
 
-def _different(points: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Problems and indices of the ends (problems, ends, size) that are no copies; -inf are none."""
-    values, found = values.nan_to_num(-torch.inf), []
-    while bool((values > -torch.inf).any()):
-        which = (values > -torch.inf).any(1).nonzero()[:, 0]
-        pick = values[which].argmax(1)
-        found.append(torch.stack([which, pick]))
-        copies = _copies(points[which], points[which, pick])
-        copies[torch.arange(len(which)), pick] = True
-        values[which] = torch.where(copies, -torch.inf, values[which])
-    both = torch.cat(found, 1) if found else torch.zeros(2, 0, dtype=torch.long)
-    return both[0], both[1]
+def _around(problems: Problems, ends: Tensor, values: Tensor, open_ends: Tensor) -> Mixture:
+    """Mixtures of Laplace approximations at the open ends of the problems that have some, the highest first.
 
-
-def _apart(local: Gaussian, value: Tensor, which: Tensor, most: int) -> tuple[Tensor, Mixture]:
-    """The problems concerned, and for each a mixture of the Gaussians that lie outside of one another.
-
-    Args:
-        local: a batch (ends,), from the highest end of every problem down.
-        value: (ends,) log densities at the ends, in nats.
-        which: (ends,) the problem of each.
-        most: components of one mixture.
+    Ends that lie inside of one already there are left out.
     """
-    rows, parts, masses = which.unique(), [], []
-    mass = (value + local.log_det).tolist()
-    for p in rows.tolist():
-        own = (which == p).nonzero()[:, 0].tolist()
-        kept: list[int] = []
-        while own and len(kept) < most:
-            first = own.pop(0)
-            kept.append(first)
-            square = local[first].standardized(local.loc[own]).square().sum(-1)
-            own = [i for i, s in zip(own, square.tolist(), strict=True) if s >= 2 * local.size + 10]
-        parts.append([local[i] for i in kept])
-        masses.append([mass[i] for i in kept])
-    return rows, _mixture(parts, masses)
+    parts: dict[int, list[Gaussian]] = {}
+    masses: dict[int, list[float]] = {}
+    for _ in range(_CANDIDATES if problems.size <= SEVERAL else _FEWER):
+        rows = open_ends.any(1).nonzero()[:, 0]
+        if not len(rows):
+            break
+        pick = torch.where(open_ends, values, -torch.inf)[rows].argmax(1)
+        local = laplace(problems, ends[rows, pick], rows)
+        open_ends[rows] &= ~_within(local, ends[rows])
+        open_ends[rows, pick] = False
+        mass = values[rows, pick] + local.log_det
+        for i, p in enumerate(rows.tolist()):
+            parts.setdefault(p, []).append(local[i])
+            masses.setdefault(p, []).append(float(mass[i]))
+    return _mixture([parts[p] for p in sorted(parts)], [masses[p] for p in sorted(parts)])
+
+
+def _within(local: Gaussian, ends: Tensor) -> Tensor:
+    """Which ends (problems, ends, size) lie in the bulk of a Gaussian for each problem, or just beyond."""
+    return local.standardized(ends).square().sum(-1) < 2 * local.size + 10
 
 
 def _places(centres: Tensor) -> Mixture:
