@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from inference.checks.importance import EASY, POOL, Replicate, nowhere, weigh
-from inference.checks.modes import missed_mass, mixed, sought
+from inference.checks.modes import MANY, missed_mass, mixed, sought, uncovered_masses
 from inference.checks.psis import resample
 from inference.checks.stein import departures, subset
 from inference.checks.tails import uncarried
@@ -44,6 +44,7 @@ _BUDGET = 6000  # batched gradients that the chains may take
 _SHORT = 4500  # the same before a flow is tried
 _TOTAL = 2**27  # elements per gradient of all chains that are worth it
 _PLACES = 1024  # all over the prior, that are looked at
+_CLOSER = 16  # times as many are looked at once more where there are several modes
 _PEAKS = 128  # of them, that are climbed from at most
 
 
@@ -141,6 +142,9 @@ class Climber:
         elif guide == "auto" and not found.passed:
             found = self._further(found, fitted.guide)
         found = self._challenged(found, ends)
+        if found.passed and self.density.size <= FEW:
+            missed = max(found.missed, self._uncovered(found, survey, mixture.most))
+            found = replace(found, missed=missed)
         return replace(found, notes=tuple(sought(mixture.most, survey, found.missed)))
 
     def _from_prior(self) -> Tensor | None:
@@ -158,7 +162,7 @@ class Climber:
         return Survey.of(None if drawn is None else drawn.flatten(0, 1), size, count, seed=len(self.own))
 
     def _starts(self, drawn: Tensor | None, survey: Survey) -> Tensor | None:
-        """Starts from the prior, and the survey's peaks, dealt out to the restarts (restarts, starts, size)."""
+        """Starts from the prior, and the survey's peaks, dealt out: (restarts, starts, size)."""
         if not len(survey.points):
             return drawn
         most = _PEAKS if self.density.size <= FEW else _PEAKS // 8
@@ -268,6 +272,13 @@ class Climber:
                 self.problems, found.proposal, centres, _log_evidence(found), ends, self.shared
             )
         return replace(found, reasons=reasons, missed=missed)
+
+    def _uncovered(self, found: Climbed, survey: Survey, modes: int) -> float:
+        """The share of the mass that fresh places find uncovered: many of them where modes are many."""
+        count = len(survey.points) * (_CLOSER if modes >= MANY else 1)
+        places = survey.even(count, seed=len(self.own) + 1)
+        log_p, evidence = self.density.log_prob(places)[None], torch.tensor([_log_evidence(found)])
+        return float(uncovered_masses(log_p, found.proposal, evidence, places, survey.log_volume).max())
 
 
 def _log_evidence(found: Climbed) -> float:

@@ -20,7 +20,7 @@ from inference.answers.completion import KEPT_NUMBERS, completed, unfinished
 from inference.answers.result import Fit
 from inference.checks.certificate import Certificate
 from inference.checks.importance import POOL, Replicate, weigh
-from inference.checks.modes import missed_masses, mixed, sought
+from inference.checks.modes import MANY, missed_masses, mixed, sought, uncovered_masses
 from inference.checks.stein import departures_of_each
 from inference.checks.tails import MEAN, carried
 from inference.checks.verdict import verdict
@@ -43,6 +43,7 @@ _BATCH = 128  # data sets that are moved together, by one worker
 _STARTS = 2  # near 0, of each; the others are peaks of a survey that all share
 _PLACES = 512  # of the survey; a quarter beyond three unknowns, fewer beyond ten
 _PEAKS = 8  # of each data set, that all are climbed from at once ...
+_CLOSER = 8  # times as many are looked at once more where a data set has several modes
 _UNTRACED = 32  # places where plain Pyro takes a millisecond for each
 _MORE = 128  # ... and in few unknowns afterwards, where there are more of them, so many
 _EASY = 0.5  # k-hat up to which proposals are left as they are: the weights' variance is finite
@@ -264,11 +265,18 @@ def _fitted(part: DataSets, survey: Survey, draws: int) -> _Fitted:
     replicates = weighed.replicates
     evidence = torch.tensor([r.log_evidence for r in replicates], dtype=torch.float64)
     missed = missed_masses(part, weighed.proposal, mixture.parts.loc, evidence, ends, generators)
+    modes = torch.isfinite(mixture.log_weight).sum(1)
+    many = (modes >= MANY).nonzero()[:, 0]
+    if len(many) and part.size <= FEW:
+        places = survey.even(_CLOSER * len(survey.points), seed=1)
+        log_p = part.log_prob(places.expand(len(many), *places.shape), many)
+        proposal = weighed.proposal.of(many)
+        unseen = uncovered_masses(log_p, proposal, evidence[many], places, survey.log_volume)
+        missed[many] = torch.maximum(missed[many], unseen)
     z = torch.stack([r.z for r in replicates])
     departed = departures_of_each(z[:, :_CHECKED], part.value_and_grad(z[:, :_CHECKED])[1])
     seconds = (time.perf_counter() - began) / part.count
-    modes = torch.isfinite(mixture.log_weight).sum(1).tolist()
-    notes = [sought(k, survey, share) for k, share in zip(modes, missed.tolist(), strict=True)]
+    notes = [sought(k, survey, share) for k, share in zip(modes.tolist(), missed.tolist(), strict=True)]
     certificates = [
         _certificate(*one, part, seconds)
         for one in zip(replicates, found.converged.tolist(), departed, missed.tolist(), notes, strict=True)
@@ -293,8 +301,9 @@ def _climbed(part: DataSets, survey: Survey) -> tuple[Climb, Climb]:
     if peaks.shape[1] <= _PEAKS or not len(more):
         return first, first
     farther = climb(part.of(more), peaks[more, _PEAKS:])
-    points, values = first.points[:, :1].repeat(1, farther.points.shape[1], 1), farther.values.new_full(
-        (part.count, farther.values.shape[1]), -torch.inf
+    points, values = (
+        first.points[:, :1].repeat(1, farther.points.shape[1], 1),
+        farther.values.new_full((part.count, farther.values.shape[1]), -torch.inf),
     )
     points[more], values[more] = farther.points, farther.values
     return first, Climb(torch.cat([first.points, points], 1), torch.cat([first.values, values], 1), [])

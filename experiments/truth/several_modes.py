@@ -1,10 +1,10 @@
 """Stories of one or two unknowns whose posteriors have several modes, and what quadrature says of them.
 
-Six of them are fitted to many data sets, simulated with truths from the prior; the others to one data set with
-modes of a few per cent each. Seeds, cases and tolerances were fixed before anything was fitted. An estimate is
-right if every unknown's mean and standard deviation are as near as :mod:`experiments.compare.right` asks, and
-the shares of draws below 0 and below the true 90 % quantile within four Monte Carlo errors and .02. No grid has a
-point at 0, which is the edge of two of its cells.
+Six of them are fitted to many data sets, simulated with truths from the prior; the others to one data set
+with modes of a few per cent each. Seeds, cases and tolerances were fixed before anything was fitted. An
+estimate is right if every unknown's mean and standard deviation are as near as
+:mod:`experiments.compare.right` asks, and the shares of draws below 0 and below the true 90 % quantile within
+four Monte Carlo errors and .02. No grid has a point at 0, which is the edge of two of its cells.
 """
 
 from __future__ import annotations
@@ -100,8 +100,10 @@ def _squares() -> Several:
     """The sign of a, which the prior tells a little of."""
     return Several(
         _squares_story,
-        lambda g, d: dist.Normal(0.3, 1.0).log_prob(g["a"])
-        + dist.Normal(g["a"][:, None] ** 2, 0.3).log_prob(_rows(d["x"])).sum(1),
+        lambda g, d: (
+            dist.Normal(0.3, 1.0).log_prob(g["a"])
+            + dist.Normal(g["a"][:, None] ** 2, 0.3).log_prob(_rows(d["x"])).sum(1)
+        ),
         {"a": even(-6, 6, 6000)},
         lambda g: {"x": _noisy(g, _normal(g, 0.3) ** 2, 0.3, 3)},
     )
@@ -124,10 +126,14 @@ def _signs() -> Several:
 
     return Several(
         _signs_story,
-        lambda g, d: dist.Normal(0.3, 1.0).log_prob(g["a"])
-        + dist.Normal(-0.5, 1.0).log_prob(g["b"])
-        + dist.Normal(g["a"][:, None] ** 2, 0.3).log_prob(_rows(d["x"])).sum(1)
-        + dist.Normal(g["b"][:, None] ** 2 + 0.5 * g["a"][:, None] ** 2, 0.3).log_prob(_rows(d["y"])).sum(1),
+        lambda g, d: (
+            dist.Normal(0.3, 1.0).log_prob(g["a"])
+            + dist.Normal(-0.5, 1.0).log_prob(g["b"])
+            + dist.Normal(g["a"][:, None] ** 2, 0.3).log_prob(_rows(d["x"])).sum(1)
+            + dist.Normal(g["b"][:, None] ** 2 + 0.5 * g["a"][:, None] ** 2, 0.3)
+            .log_prob(_rows(d["y"]))
+            .sum(1)
+        ),
         {"a": even(-5, 5, 400), "b": even(-5, 5, 400)},
         simulate,
     )
@@ -154,9 +160,7 @@ def _labels() -> Several:
         prior = dist.Normal(-0.5, 2.0).log_prob(g["a"]) + dist.Normal(0.5, 2.0).log_prob(g["b"])
         return prior + (torch.logaddexp(a, b) - math.log(2)).sum(1)
 
-    return Several(
-        _labels_story, log_joint, {"a": even(-9, 9, 360), "b": even(-9, 9, 360)}, simulate
-    )
+    return Several(_labels_story, log_joint, {"a": even(-9, 9, 360), "b": even(-9, 9, 360)}, simulate)
 
 
 def _waves_story() -> None:
@@ -169,8 +173,10 @@ def _waves() -> Several:
     """A frequency that aliases: two modes for every period."""
     return Several(
         _waves_story,
-        lambda g, d: dist.Normal(0.0, 1.5).log_prob(g["a"])
-        + dist.Normal((3 * g["a"][:, None]).sin(), 0.3).log_prob(_rows(d["x"])).sum(1),
+        lambda g, d: (
+            dist.Normal(0.0, 1.5).log_prob(g["a"])
+            + dist.Normal((3 * g["a"][:, None]).sin(), 0.3).log_prob(_rows(d["x"])).sum(1)
+        ),
         {"a": even(-9, 9, 9000)},
         lambda g: {"x": _noisy(g, (3 * _normal(g, 0.0, 1.5)).sin(), 0.3, 4)},
     )
@@ -192,8 +198,10 @@ def _clusters() -> Several:
 
     return Several(
         _clusters_story,
-        lambda g, d: dist.Normal(0.0, 4.0).log_prob(g["a"])
-        + dist.Cauchy(g["a"][:, None], 0.3).log_prob(_rows(d["x"])).sum(1),
+        lambda g, d: (
+            dist.Normal(0.0, 4.0).log_prob(g["a"])
+            + dist.Cauchy(g["a"][:, None], 0.3).log_prob(_rows(d["x"])).sum(1)
+        ),
         {"a": even(-20, 20, 16000)},
         simulate,
     )
@@ -210,9 +218,11 @@ def _product() -> Several:
     """Two factors of which the product is seen: two bent branches."""
     return Several(
         _product_story,
-        lambda g, d: dist.Normal(0.5, 1.0).log_prob(g["a"])
-        + dist.Normal(0.0, 1.0).log_prob(g["b"])
-        + dist.Normal((g["a"] * g["b"])[:, None], 0.5).log_prob(_rows(d["x"])).sum(1),
+        lambda g, d: (
+            dist.Normal(0.5, 1.0).log_prob(g["a"])
+            + dist.Normal(0.0, 1.0).log_prob(g["b"])
+            + dist.Normal((g["a"] * g["b"])[:, None], 0.5).log_prob(_rows(d["x"])).sum(1)
+        ),
         {"a": even(-5.5, 5.5, 440), "b": even(-5.5, 5.5, 440)},
         lambda g: {"x": _noisy(g, _normal(g, 0.5) * _normal(g), 0.5, 4)},
     )

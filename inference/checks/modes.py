@@ -27,6 +27,7 @@ from inference.guides.survey import SEVERAL, Survey
 from inference.runtime.progress import Report
 
 COVERED = math.log(100.0)  # a point is covered if the guide gives it a hundredth of its density
+MANY = 3  # modes from which on there may be any number
 MISSED = 0.01  # share of the posterior's mass in a missed mode that is not tolerated
 _NEGLIGIBLE = math.log(1e-4)  # share of the mass below which a mode is not worth a component
 _MOST = 32  # components of one restart's mixture; what is left out is counted as missed
@@ -227,6 +228,32 @@ def missed_masses(
     return shares
 
 
+def uncovered_masses(
+    log_p: Tensor, guides: Any, log_evidence: Tensor, places: Tensor, log_volume: float
+) -> Tensor:
+    """Estimate the share of posterior mass that each problem's guide does not cover, from even places alone.
+
+    It needs no climb, and so tells of modes too narrow, or too many, for climbs to have found them all. One
+    standard error is taken off, as in :func:`missed_masses`.
+
+    Args:
+        log_p: log densities at the places (problems, places), in nats; (1, places) for restarts of one fit.
+        guides: of all problems.
+        log_evidence: (problems,) as far as it is known, in nats.
+        places: (places, size), even in a box.
+        log_volume: of the box.
+
+    Returns:
+        (problems,) between 0 and 1.
+    """
+    relative = log_p - log_evidence[:, None]
+    there = guides.log_prob(places.expand(guides.count, *places.shape))
+    low = torch.isfinite(relative) & (there < relative - COVERED)
+    weights = torch.where(low, relative + log_volume, -torch.inf).clamp(max=700.0).exp()
+    missed = (weights.mean(1) - weights.std(1) / math.sqrt(len(places))).clamp(min=0)
+    return missed / (1 + missed)
+
+
 def sought(modes: int, survey: Survey, missed: float) -> list[str]:
     """Notes on how modes were sought, where that may matter: there are several, or no prior tells how far.
 
@@ -246,8 +273,8 @@ def sought(modes: int, survey: Survey, missed: float) -> list[str]:
             )
     if not survey.proper:
         told.append(
-            f"No draws from a prior tell how far away modes may lie (it is improper, or draws cost much): they "
-            f"were sought within {survey.reach:g} of 0 in unconstrained space."
+            f"No draws from a prior tell how far away modes may lie (it is improper, or a run of the story "
+            f"costs much): they were sought within {survey.reach:g} of 0 in unconstrained space."
         )
     return [" ".join(told)] if told else []
 

@@ -1,9 +1,9 @@
 """A look all over the prior: where, of many places, the density of a problem is higher than all around.
 
-Starts near 0 lead to the modes near 0. How far away others may lie the prior knows: places are spread over the
-range of some draws from it, evenly (Sobol's sequence, scrambled), and as densely as it draws. The density at all
-of them is one call. A place is a peak if none of its nearest neighbours among them is higher; climbs from the
-peaks end in every mode that some place leads to.
+Starts near 0 lead to the modes near 0. How far away others may lie the prior knows: places are spread over
+the range of some draws from it, evenly (Sobol's sequence, scrambled), and as densely as it draws. The density
+at all of them is one call. A place is a peak if none of its nearest neighbours among them is higher; climbs
+from the peaks end in every mode that some place leads to.
 """
 
 from __future__ import annotations
@@ -32,13 +32,16 @@ class Survey:
     Attributes:
         points: (places, size).
         neighbours: (places, nearest) indices of those around each.
-        proper: whether they come from a prior; else from boxes around 0 that ``reach`` so far.
+        low, high: (size,) corners of the box that the even ones fill.
+        proper: whether they come from a prior; else from boxes around 0, which ``reach`` so far at most.
     """
 
     reach: ClassVar[float] = 16.0
 
     points: Tensor
     neighbours: Tensor
+    low: Tensor
+    high: Tensor
     proper: bool
 
     @classmethod
@@ -52,13 +55,27 @@ class Survey:
             seed: of the places.
         """
         proper = draws is not None and len(draws) >= _LEAST
-        points = _around(draws, count, seed) if proper and draws is not None else _boxes(size, count, seed)
+        if proper and draws is not None:
+            low, high = _range(draws)
+            points = _spread(draws, low, high, count, seed)
+        else:
+            high = torch.full((size,), cls.reach, dtype=torch.float64)
+            low, points = -high, _boxes(high, count, seed)
         if count < 2:
-            return cls(points, torch.zeros(count, 0, dtype=torch.long), proper)
+            return cls(points, torch.zeros(count, 0, dtype=torch.long), low, high, proper)
         spread = points.std(0).clamp(min=1e-300)
-        nearest = min(2 * size + 2, max(1, len(points) // _SHARE), len(points) - 1)
+        nearest = min(2 * size + 2, max(1, count // _SHARE), count - 1)
         near = torch.cdist(points / spread, points / spread).topk(nearest + 1, largest=False)
-        return cls(points, near.indices[:, 1:], proper)
+        return cls(points, near.indices[:, 1:], low, high, proper)
+
+    @property
+    def log_volume(self) -> float:
+        """Log volume of the box."""
+        return float((self.high - self.low).log().sum())
+
+    def even(self, count: int, seed: int) -> Tensor:
+        """Fresh places (places, size), even in the box."""
+        return _even(self.low, self.high, count, seed)
 
     def peaks(self, problems: Problems, most: int) -> tuple[Tensor, Tensor]:
         """The highest peaks of each problem.
@@ -80,14 +97,21 @@ class Survey:
         return self.points[torch.where(within, best, best[:, :1])], count
 
 
-def _around(draws: Tensor, count: int, seed: int) -> Tensor:
-    """Places over the range of draws; in many unknowns, where most of it is empty, near the draws only.
+def _range(draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Corners of a box that reaches somewhat beyond the draws."""
+    low, high = draws.amin(0), draws.amax(0)
+    width = torch.where(high > low, high - low, 4.0)
+    return low - _BEYOND * width, high + _BEYOND * width
+
+
+def _spread(draws: Tensor, low: Tensor, high: Tensor, count: int, seed: int) -> Tensor:
+    """Places in the box and near the draws; near these only in many unknowns, where the box is mostly empty.
 
     Near the draws: one of them plus a multiple of the difference of two others, which has their covariance
-    (a kernel of Silverman's width, 1986).
+    (as a kernel of Silverman's width, 1986).
     """
     size, generator = draws.shape[1], torch.Generator().manual_seed(seed)
-    even = _even(draws, count // 2, seed) if size <= FEW else draws[:count]
+    even = _even(low, high, count // 2, seed) if size <= FEW else draws[:count]
     some = count - len(even)
     base = draws[torch.arange(some) % len(draws)]
     one, other = (draws[torch.randint(len(draws), (some,), generator=generator)] for _ in range(2))
@@ -96,16 +120,13 @@ def _around(draws: Tensor, count: int, seed: int) -> Tensor:
     return torch.cat([even, base + scale * (one - other)])
 
 
-def _even(draws: Tensor, count: int, seed: int) -> Tensor:
-    """Places spread evenly over the range of draws and somewhat beyond."""
-    low, high = draws.amin(0), draws.amax(0)
-    width = torch.where(high > low, high - low, 4.0)
-    unit = torch.quasirandom.SobolEngine(draws.shape[1], scramble=True, seed=seed)
-    return low - _BEYOND * width + (1 + 2 * _BEYOND) * width * unit.draw(count, dtype=torch.float64)
+def _even(low: Tensor, high: Tensor, count: int, seed: int) -> Tensor:
+    """Places spread evenly over a box."""
+    unit = torch.quasirandom.SobolEngine(len(low), scramble=True, seed=seed)
+    return low + (high - low) * unit.draw(count, dtype=torch.float64)
 
 
-def _boxes(size: int, count: int, seed: int) -> Tensor:
+def _boxes(reach: Tensor, count: int, seed: int) -> Tensor:
     """Places in boxes around 0, one in another."""
-    unit = torch.quasirandom.SobolEngine(size, scramble=True, seed=seed).draw(count, dtype=torch.float64)
-    reach = Survey.reach * torch.tensor(_BOXES, dtype=torch.float64)[torch.arange(count) % len(_BOXES)]
-    return (2 * unit - 1) * reach[:, None]
+    part = torch.tensor(_BOXES, dtype=torch.float64)[torch.arange(count) % len(_BOXES)]
+    return part[:, None] * _even(-reach, reach, count, seed)
