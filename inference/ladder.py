@@ -122,8 +122,9 @@ class Climber:
         """Fit all restarts: up to the named rung, or with "auto" until weights or chains pass."""
         rung, problems = named(guide, self.density), self.problems
         drawn = self._from_prior()
-        survey = self._survey(drawn)
-        ends = climbs(problems, self.own, prior=self._starts(drawn, survey), rescue=self._rescue)
+        survey = surveyed(self.density, drawn)
+        starts = starts_of(self.density, drawn, survey, len(self.own))
+        ends = climbs(problems, self.own, prior=starts, rescue=self._rescue)
         fitted = rung.fit(problems, ends, self.own, self.report, self.steps)
         mixture = Mixture.single(fitted.guide, fitted.exact)
         if rung is full_rank and guide != full_rank.NAME:  # by its name it is one Gaussian, as its name says
@@ -153,24 +154,6 @@ class Climber:
         seed = int(torch.randint(2**31, (), generator=self.shared))
         points = prior_starts(self.density, each * len(self.own), seed) if each else None
         return None if points is None else points.nan_to_num(0.0).reshape(len(self.own), each, -1)
-
-    def _survey(self, drawn: Tensor | None) -> Survey:
-        """Places all over the prior: many in few unknowns, none beyond some."""
-        size = self.density.size
-        count = _PLACES if size <= FEW else _PLACES // 4 if size <= SEVERAL else 0
-        count = count if self.density.traced else count // 16
-        return Survey.of(None if drawn is None else drawn.flatten(0, 1), size, count, seed=len(self.own))
-
-    def _starts(self, drawn: Tensor | None, survey: Survey) -> Tensor | None:
-        """Starts from the prior, and the survey's peaks, dealt out: (restarts, starts, size)."""
-        if not len(survey.points):
-            return drawn
-        most = _PEAKS if self.density.size <= FEW else _PEAKS // 8
-        peaks, _ = survey.peaks(Replicates(self.density, 1), most)
-        count = len(self.own)
-        hand = torch.arange(-(-peaks.shape[1] // count) * count).clamp(max=peaks.shape[1] - 1)
-        dealt = peaks[0, hand].unflatten(0, (-1, count)).transpose(0, 1)
-        return dealt if drawn is None else torch.cat([drawn, dealt], 1)
 
     def _rescue(self, restart: int) -> Tensor | None:
         """Many draws from the prior, for a restart that has no start."""
@@ -276,9 +259,32 @@ class Climber:
     def _uncovered(self, found: Climbed, survey: Survey, modes: int) -> float:
         """The share of the mass that fresh places find uncovered: many of them where modes are many."""
         count = len(survey.points) * (_CLOSER if modes >= MANY else 1)
-        places = survey.even(count, seed=len(self.own) + 1)
+        places = survey.even(count, seed=1)
         log_p, evidence = self.density.log_prob(places)[None], torch.tensor([_log_evidence(found)])
         return float(uncovered_masses(log_p, found.proposal, evidence, places, survey.log_volume).max())
+
+
+def surveyed(density: LogDensity, drawn: Tensor | None) -> Survey:
+    """Places all over the prior: many in few unknowns, none beyond some.
+
+    Args:
+        density: the target.
+        drawn: (restarts, draws, size) from the prior, where it is proper.
+    """
+    count = _PLACES if density.size <= FEW else _PLACES // 4 if density.size <= SEVERAL else 0
+    count = count if density.traced else count // 16
+    return Survey.of(None if drawn is None else drawn.flatten(0, 1), density.size, count, seed=0)
+
+
+def starts_of(density: LogDensity, drawn: Tensor | None, survey: Survey, restarts: int) -> Tensor | None:
+    """Draws from the prior, and the survey's peaks, dealt out: (restarts, starts, size)."""
+    if not len(survey.points):
+        return drawn
+    most = _PEAKS if density.size <= FEW else _PEAKS // 8
+    peaks, _ = survey.peaks(Replicates(density, 1), most)
+    hand = torch.arange(-(-peaks.shape[1] // restarts) * restarts).clamp(max=peaks.shape[1] - 1)
+    dealt = peaks[0, hand].unflatten(0, (-1, restarts)).transpose(0, 1)
+    return dealt if drawn is None else torch.cat([drawn, dealt], 1)
 
 
 def _log_evidence(found: Climbed) -> float:

@@ -1,8 +1,9 @@
 """Fit one story to many data sets of one shape at once: what calibration and simulation studies need.
 
 The data sets' densities are one batched function, so that many of them take a natural-gradient step with one
-call, and batches of them share the cores. Each data set has one restart, its own starts and its own
-importance weights, and its own certificate.
+call, and batches of them share the cores. All look at the same places, which are spread over their common
+prior; each climbs from its own peaks among them, and has one restart, its own modes, importance weights and
+certificate.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 from inference.answers.completion import KEPT_NUMBERS, completed, unfinished
 from inference.answers.result import Fit
 from inference.checks.certificate import Certificate
-from inference.checks.importance import POOL, Replicate, weigh
+from inference.checks.importance import POOL, Replicate, Weighed, weigh
 from inference.checks.modes import MANY, missed_masses, mixed, sought, uncovered_masses
 from inference.checks.stein import departures_of_each
 from inference.checks.tails import MEAN, carried
@@ -31,7 +32,7 @@ from inference.guides.gaussian import Gaussian
 from inference.guides.lbfgs import Climb, climb
 from inference.guides.mixture import Mixture
 from inference.guides.starts import NoStartError, climbs
-from inference.guides.survey import FEW, FROM_PRIOR, SEVERAL, Survey
+from inference.guides.survey import FEW, REACHING, SEVERAL, Survey
 from inference.ladder import mixture_elbos
 from inference.posterior.posterior import Posterior
 from inference.runtime.arguments import check_counts
@@ -60,7 +61,8 @@ class Posteriors:
         draws: site -> (data sets, draws, *site shape), deterministic sites too.
         log_p: (data sets, draws) log joint density of draw and data in unconstrained space, in nats.
         certificates: one for each data set. There is one restart, so that nothing is compared between
-            restarts: trusted means that weights, their tails and Stein's identity pass.
+            restarts: trusted means that weights, their tails and Stein's identity pass, and that no mode was
+            found, by climbs from all over the prior, which the draws lack.
         seconds: wall-clock time of all.
     """
 
@@ -182,7 +184,7 @@ def _survey(stacked: Stacked, seed: int, *, several: bool) -> Survey:
     count = _PLACES if size <= FEW else _PLACES // 4 if size <= SEVERAL else _PLACES // 16
     count = count if stacked.traced else _UNTRACED
     some = sorted({0, stacked.count // 3, 2 * stacked.count // 3, stacked.count - 1}) if several else [0]
-    drawn = [prior_starts(stacked.density(p), FROM_PRIOR // len(some), mix(seed, p)) for p in some]
+    drawn = [prior_starts(stacked.density(p), REACHING // len(some), mix(seed, p)) for p in some]
     proper = [one.nan_to_num(0.0) for one in drawn if one is not None]
     return Survey.of(torch.cat(proper) if proper else None, size, count, mix(seed, -1))
 
@@ -263,16 +265,8 @@ def _fitted(part: DataSets, survey: Survey, draws: int) -> _Fitted:
     elbo = mixture_elbos(found.elbo, mixture)
     weighed = weigh(part, mixture, elbo, draws, generators, least, easy=_EASY)
     replicates = weighed.replicates
-    evidence = torch.tensor([r.log_evidence for r in replicates], dtype=torch.float64)
-    missed = missed_masses(part, weighed.proposal, mixture.parts.loc, evidence, ends, generators)
     modes = torch.isfinite(mixture.log_weight).sum(1)
-    many = (modes >= MANY).nonzero()[:, 0]
-    if len(many) and part.size <= FEW:
-        places = survey.even(_CLOSER * len(survey.points), seed=1)
-        log_p = part.log_prob(places.expand(len(many), *places.shape), many)
-        proposal = weighed.proposal.of(many)
-        unseen = uncovered_masses(log_p, proposal, evidence[many], places, survey.log_volume)
-        missed[many] = torch.maximum(missed[many], unseen)
+    missed = _missed(part, weighed, mixture.parts.loc, modes, ends, survey)
     z = torch.stack([r.z for r in replicates])
     departed = departures_of_each(z[:, :_CHECKED], part.value_and_grad(z[:, :_CHECKED])[1])
     seconds = (time.perf_counter() - began) / part.count
@@ -283,6 +277,22 @@ def _fitted(part: DataSets, survey: Survey, draws: int) -> _Fitted:
     ]
     log_p, log_q = (torch.stack([getattr(r, name) for r in replicates]) for name in ("log_p", "log_q"))
     return _Fitted(z, log_p, log_q, mixture, certificates)
+
+
+def _missed(
+    part: DataSets, weighed: Weighed, centres: Tensor, modes: Tensor, ends: Climb, survey: Survey
+) -> Tensor:
+    """What each data set's draws lack (data sets,), told by climbs, and by places where modes are many."""
+    evidence = torch.tensor([r.log_evidence for r in weighed.replicates], dtype=torch.float64)
+    missed = missed_masses(part, weighed.proposal, centres, evidence, ends, part.generators)
+    many = (modes >= MANY).nonzero()[:, 0]
+    if len(many) and part.size <= FEW:
+        places = survey.even(_CLOSER * len(survey.points), seed=1)
+        log_p = part.log_prob(places.expand(len(many), *places.shape), many)
+        proposal = weighed.proposal.of(many)
+        unseen = uncovered_masses(log_p, proposal, evidence[many], places, survey.log_volume)
+        missed[many] = torch.maximum(missed[many], unseen)
+    return missed
 
 
 def _climbed(part: DataSets, survey: Survey) -> tuple[Climb, Climb]:

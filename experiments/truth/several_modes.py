@@ -10,6 +10,7 @@ four Monte Carlo errors and .02. No grid has a point at 0, which is the edge of 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from experiments.compare.right import FEWEST, NOISE, judge
 from experiments.truth.quadrature import even, grid_moments
+from inference import fit_many
 
 SHARE = 0.02  # error of a probability that is allowed beside Monte Carlo's
 Grid = Mapping[str, Tensor]  # unknowns at the points of a grid, (points,) each
@@ -30,11 +32,16 @@ Grid = Mapping[str, Tensor]  # unknowns at the points of a grid, (points,) each
 class Several:
     """A story with several modes.
 
-    Attributes:
-        story: takes no arguments.
-        log_joint: unknowns at grid points (points,) and one data set -> (points,), in nats.
-        axes: unknown -> its grid; the points are all combinations.
-        simulate: truths from the prior and a data set: generator -> data.
+    Attributes
+    ----------
+    story
+        Takes no arguments.
+    log_joint
+        Unknowns at grid points (points,) and one data set -> (points,), in nats.
+    axes
+        Unknown -> its grid; the points are all combinations.
+    simulate
+        A truth from the prior, and data from it: generator -> data.
     """
 
     story: Callable[[], Any]
@@ -46,7 +53,9 @@ class Several:
         """The grid's points, and the logarithms of their cells."""
         mesh = torch.meshgrid(*self.axes.values(), indexing="ij")
         cells = torch.meshgrid(*(_cells(x).log() for x in self.axes.values()), indexing="ij")
-        return {n: m.flatten() for n, m in zip(self.axes, mesh, strict=True)}, sum(cells).flatten()
+        return {n: m.flatten() for n, m in zip(self.axes, mesh, strict=True)}, torch.stack(cells).sum(
+            0
+        ).flatten()
 
     def excess(self, draws: Mapping[str, Tensor], data: Mapping[str, Tensor], ess: float | None) -> float:
         """Largest error over what is allowed; right means at most 1."""
@@ -243,14 +252,33 @@ SEED = 2027  # of the data sets
 def data_sets(name: str, count: int | None = None) -> list[dict[str, Tensor]]:
     """Simulated data sets of one of ``MANY``.
 
-    Examples:
-        >>> len(data_sets("squares", 3)), data_sets("squares", 3)[0]["x"].shape
-        (3, torch.Size([3]))
+    Examples
+    --------
+    >>> len(data_sets("squares", 3)), data_sets("squares", 3)[0]["x"].shape
+    (3, torch.Size([3]))
     """
     generator, simulate = torch.Generator().manual_seed(SEED), MANY[name]().simulate
     assert simulate is not None
     return [simulate(generator) for _ in range(SETS[name])][:count]
 
+
+def outcomes(name: str, count: int | None = None) -> Counter[str]:
+    """How ``fit_many`` comes out on the data sets of one of ``MANY``, counted."""
+    case, data = MANY[name](), data_sets(name, count)
+    found = fit_many(case.story, data, seed=0, progress=False)
+    counted: Counter[str] = Counter()
+    for i, (one, certificate) in enumerate(zip(data, found.certificates, strict=True)):
+        right = case.excess({n: v[i] for n, v in found.draws.items()}, one, certificate.ess) <= 1
+        counted[OUTCOME[certificate.trusted, right]] += 1
+    return counted
+
+
+OUTCOME = {
+    (True, True): "trusted and right",
+    (False, True): "refused, was right",
+    (False, False): "refused, was wrong",
+    (True, False): "SILENTLY WRONG",
+}
 
 RARE_X = torch.tensor([1.267, 1.306, 1.153, 0.961, 0.912, 0.777, 1.179, 1.218, 1.271, 1.009])
 PRIORS: dict[str, tuple[Callable[[], Any], Tensor]] = {
@@ -259,6 +287,7 @@ PRIORS: dict[str, tuple[Callable[[], Any], Tensor]] = {
     "exponential": (lambda: dist.Exponential(0.5), even(-20, 4.2, 200_001).exp()),
     "lognormal": (lambda: dist.LogNormal(0.0, 1.0), even(-8, 6, 400_001).exp()),
     "uniform": (lambda: dist.Uniform(0.0, 8.0), even(1e-6, 8 - 1e-6, 200_001)),
+    "wide": (lambda: dist.Normal(0.0, 100.0), even(-600, 600, 1_000_000)),
     "halfcauchy": (lambda: dist.HalfCauchy(1.0), even(-14, 9, 1_000_001).exp()),
 }
 

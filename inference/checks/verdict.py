@@ -186,9 +186,9 @@ def _missing(missed: Callable[[float], float] | None, log_evidence: float) -> li
     if share <= MISSED:
         return []
     return [
-        f"Climbs ended in modes of which some restart's draws have nothing; they hold about {share:.0%} of "
-        f"the posterior's mass. Where modes are copies of one another (the labels of a mixture, a sign), "
-        f"make the story tell them apart, by an ordered site, say."
+        f"There are modes of which some restart's draws have nothing; they hold about {share:.0%} of the "
+        f"posterior's mass. Where modes are copies of one another (the labels of a mixture, a sign), make "
+        f"the story tell them apart, by an ordered site, say."
     ]
 
 

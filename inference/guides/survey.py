@@ -18,7 +18,7 @@ from inference.density.problems import Problems
 
 FEW = 3  # unknowns up to which places can be close together
 SEVERAL = 10  # unknowns up to which neighbours say something
-FROM_PRIOR = 24  # draws that tell how far the prior reaches
+REACHING = 24  # draws that tell how far the prior reaches
 _BOXES = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of the reach, where no prior can be drawn from
 _BEYOND = 0.5  # of the range of the draws, by which it is widened at both ends
 _SHARE = 16  # of the places, at most every so many is among the neighbours of one
@@ -63,10 +63,7 @@ class Survey:
             low, points = -high, _boxes(high, count, seed)
         if count < 2:
             return cls(points, torch.zeros(count, 0, dtype=torch.long), low, high, proper)
-        spread = points.std(0).clamp(min=1e-300)
-        nearest = min(2 * size + 2, max(1, count // _SHARE), count - 1)
-        near = torch.cdist(points / spread, points / spread).topk(nearest + 1, largest=False)
-        return cls(points, near.indices[:, 1:], low, high, proper)
+        return cls(points, _neighbours(points), low, high, proper)
 
     @property
     def log_volume(self) -> float:
@@ -97,6 +94,19 @@ class Survey:
         return self.points[torch.where(within, best, best[:, :1])], count
 
 
+def _neighbours(points: Tensor) -> Tensor:
+    """The nearest of every place (places, nearest): on a line as many below as above, else as they come."""
+    count, size = points.shape
+    if size == 1:
+        order = points[:, 0].argsort()
+        beside = order.argsort()[:, None] + torch.tensor([-2, -1, 1, 2])
+        return order[beside.clamp(0, count - 1)]
+    spread = points.std(0).clamp(min=1e-300)
+    nearest = min(2 * size + 2, max(1, count // _SHARE), count - 1)
+    near = torch.cdist(points / spread, points / spread).topk(nearest + 1, largest=False)
+    return near.indices[:, 1:]
+
+
 def _range(draws: Tensor) -> tuple[Tensor, Tensor]:
     """Corners of a box that reaches somewhat beyond the draws."""
     low, high = draws.amin(0), draws.amax(0)
@@ -114,10 +124,11 @@ def _spread(draws: Tensor, low: Tensor, high: Tensor, count: int, seed: int) -> 
     even = _even(low, high, count // 2, seed) if size <= FEW else draws[:count]
     some = count - len(even)
     base = draws[torch.arange(some) % len(draws)]
-    one, other = (draws[torch.randint(len(draws), (some,), generator=generator)] for _ in range(2))
+    one = torch.randint(len(draws), (some,), generator=generator)
+    other = one + torch.randint(1, len(draws), (some,), generator=generator)
     width = (4 / (len(draws) * (size + 2))) ** (1 / (size + 4))
     scale = width * torch.randn(some, 1, generator=generator, dtype=torch.float64).abs()
-    return torch.cat([even, base + scale * (one - other)])
+    return torch.cat([even, base + scale * (draws[one] - draws[other % len(draws)])])
 
 
 def _even(low: Tensor, high: Tensor, count: int, seed: int) -> Tensor:
