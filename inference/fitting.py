@@ -254,8 +254,8 @@ def _missed(density: LogDensity, gaussians: list[Gaussian], log_evidence: float,
         mixture = Mixture.of_parts(Gaussian.stack(gaussians)[None], even)
         drawn = prior_starts(density, REACHING, mix(seed, -3))
         drawn = None if drawn is None else drawn.nan_to_num(0.0)[None]
-        starts = starts_of(density, drawn, surveyed(density, drawn), 1)
-        ends = climbs(one, [generator], prior=starts)
+        starts, strides = starts_of(density, drawn, surveyed(density, drawn), 1)
+        ends = climbs(one, [generator], prior=starts, strides=strides)
         return missed_mass(one, mixture, mixture.parts.loc, log_evidence, ends, generator)
 
 

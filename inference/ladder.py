@@ -123,8 +123,8 @@ class Climber:
         rung, problems = named(guide, self.density), self.problems
         drawn = self._from_prior()
         survey = surveyed(self.density, drawn)
-        starts = starts_of(self.density, drawn, survey, len(self.own))
-        ends = climbs(problems, self.own, prior=starts, rescue=self._rescue)
+        starts, strides = starts_of(self.density, drawn, survey, len(self.own))
+        ends = climbs(problems, self.own, prior=starts, strides=strides, rescue=self._rescue)
         fitted = rung.fit(problems, ends, self.own, self.report, self.steps)
         mixture = Mixture.single(fitted.guide, fitted.exact)
         if rung is full_rank and guide != full_rank.NAME:  # by its name it is one Gaussian, as its name says
@@ -276,15 +276,18 @@ def surveyed(density: LogDensity, drawn: Tensor | None) -> Survey:
     return Survey.of(None if drawn is None else drawn.flatten(0, 1), density.size, count, seed=0)
 
 
-def starts_of(density: LogDensity, drawn: Tensor | None, survey: Survey, restarts: int) -> Tensor | None:
-    """Draws from the prior, and the survey's peaks, dealt out: (restarts, starts, size)."""
+def starts_of(
+    density: LogDensity, drawn: Tensor | None, survey: Survey, restarts: int
+) -> tuple[Tensor | None, Tensor | None]:
+    """Draws from the prior and the survey's peaks, dealt out (restarts, starts, size); strides of peaks."""
     if not len(survey.points):
-        return drawn
+        return drawn, None
     most = _PEAKS if density.size <= FEW else _PEAKS // 8
-    peaks, _ = survey.peaks(Replicates(density, 1), most)
-    hand = torch.arange(-(-peaks.shape[1] // restarts) * restarts).clamp(max=peaks.shape[1] - 1)
-    dealt = peaks[0, hand].unflatten(0, (-1, restarts)).transpose(0, 1)
-    return dealt if drawn is None else torch.cat([drawn, dealt], 1)
+    peaks = survey.peaks(Replicates(density, 1), most)
+    found = peaks.points.shape[1]
+    hand = torch.arange(-(-found // restarts) * restarts).clamp(max=found - 1).reshape(-1, restarts).mT
+    dealt, strides = peaks.points[0, hand], peaks.strides[0, hand]
+    return dealt if drawn is None else torch.cat([drawn, dealt], 1), strides
 
 
 def _log_evidence(found: Climbed) -> float:

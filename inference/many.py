@@ -300,17 +300,19 @@ def _climbed(part: DataSets, survey: Survey) -> tuple[Climb, Climb]:
 
     Data sets that have no start are named.
     """
-    peaks, count = survey.peaks(part, _MORE if part.size <= FEW else _PEAKS)
+    peaks = survey.peaks(part, _MORE if part.size <= FEW else _PEAKS)
     try:
-        first = climbs(part, part.generators, _STARTS, prior=peaks[:, :_PEAKS], rescue=part.rescue)
+        starts, strides = peaks.points[:, :_PEAKS], peaks.strides[:, :_PEAKS]
+        first = climbs(part, part.generators, _STARTS, starts, strides, part.rescue)
     except NoStartError as error:
         rows = part.rows[error.problems].tolist()
         names = ", ".join(f"data[{row}]" for row in rows[:_NAMED]) + (", ..." if len(rows) > _NAMED else "")
         raise NoStartError(f"{names}: {error} Or leave these data sets out.", rows) from None
-    more = (count > _PEAKS).nonzero()[:, 0]
-    if peaks.shape[1] <= _PEAKS or not len(more):
+    more = (peaks.count > _PEAKS).nonzero()[:, 0]
+    if peaks.points.shape[1] <= _PEAKS or not len(more):
         return first, first
-    farther = climb(part.of(more), peaks[more, _PEAKS:])
+    starts, strides = peaks.points[more, _PEAKS:], peaks.strides[more, _PEAKS:]
+    farther = climb(part.of(more), starts, strides=strides)
     points, values = (
         first.points[:, :1].repeat(1, farther.points.shape[1], 1),
         farther.values.new_full((part.count, farther.values.shape[1]), -torch.inf),

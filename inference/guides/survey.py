@@ -74,7 +74,11 @@ class Survey:
         """Fresh places (places, size), even in the box."""
         return _even(self.low, self.high, count, seed)
 
-    def peaks(self, problems: Problems, most: int) -> tuple[Tensor, Tensor]:
+    def strides(self) -> Tensor:
+        """Mean distance of every place from its neighbours (places,)."""
+        return (self.points[:, None] - self.points[self.neighbours]).norm(dim=-1).mean(1).clamp(max=1.0)
+
+    def peaks(self, problems: Problems, most: int) -> Peaks:
         """The highest peaks of each problem.
 
         Args:
@@ -82,8 +86,7 @@ class Survey:
             most: peaks of each.
 
         Returns:
-            (problems, peaks, size), the best one repeated where there are fewer; and how many there are
-            (problems,). At least one is returned; it may be of no density.
+            The best one is repeated where there are fewer. At least one is returned; it may be of no density.
         """
         values = problems.log_prob(self.points.expand(problems.count, *self.points.shape))
         values = torch.where(torch.isfinite(values), values, -torch.inf)
@@ -91,15 +94,31 @@ class Survey:
         count = peak.sum(1)
         best = torch.where(peak, values, -torch.inf).topk(int(count.max().clamp(1, most)), 1).indices
         within = torch.arange(best.shape[1]) < count[:, None]
-        return self.points[torch.where(within, best, best[:, :1])], count
+        index = torch.where(within, best, best[:, :1])
+        return Peaks(self.points[index], self.strides()[index], count)
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Where to climb from.
+
+    Attributes:
+        points: (problems, peaks, size).
+        strides: (problems, peaks) how far apart places lie there: a longer step may miss a mode.
+        count: (problems,) how many there are, beyond those returned too.
+    """
+
+    points: Tensor
+    strides: Tensor
+    count: Tensor
 
 
 def _neighbours(points: Tensor) -> Tensor:
-    """The nearest of every place (places, nearest): on a line as many below as above, else as they come."""
+    """The nearest of every place (places, nearest): on a line one below and one above."""
     count, size = points.shape
     if size == 1:
         order = points[:, 0].argsort()
-        beside = order.argsort()[:, None] + torch.tensor([-2, -1, 1, 2])
+        beside = order.argsort()[:, None] + torch.tensor([-1, 1])
         return order[beside.clamp(0, count - 1)]
     spread = points.std(0).clamp(min=1e-300)
     nearest = min(2 * size + 2, max(1, count // _SHARE), count - 1)

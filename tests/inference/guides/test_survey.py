@@ -24,11 +24,12 @@ def drawn(size=1, count=24, stddev=3.0):
 
 def test_every_bump_has_one_peak_and_fewer_are_filled_up():
     survey = Survey.of(drawn(), 1, 512, seed=0)
-    peaks, count = survey.peaks(Bumps(), 8)
+    found = survey.peaks(Bumps(), 8)
+    peaks, count = found.points, found.count
     assert count.tolist() == [3, 1] and peaks.shape == (2, 3, 1)
     torch.testing.assert_close(peaks[0, :, 0].sort().values, Bumps.centres[0], rtol=0, atol=0.1)
     torch.testing.assert_close(peaks[1, :, 0], Bumps.centres[1].expand(3), rtol=0, atol=0.1)
-    assert survey.peaks(Bumps(), 2)[0].shape == (2, 2, 1)  # the highest
+    assert survey.peaks(Bumps(), 2).points.shape == (2, 2, 1)  # the highest
 
 
 def test_places_reach_beyond_the_draws_and_are_as_dense_as_they():
