@@ -23,12 +23,14 @@ from inference.checks.modes import missed_mass
 from inference.checks.tails import heavy
 from inference.checks.verdict import exact_verdict, refused_verdict, rows_verdict, verdict
 from inference.density.log_density import LogDensity
+from inference.density.prior_starts import prior_starts
 from inference.density.problems import Replicates
 from inference.guides import full_rank
 from inference.guides.gaussian import Gaussian
 from inference.guides.mixture import Mixture
 from inference.guides.starts import climbs
-from inference.ladder import Climber
+from inference.guides.survey import REACHING
+from inference.ladder import Climber, starts_of, surveyed
 from inference.posterior.posterior import Posterior
 from inference.runtime.arguments import check_counts, device_named
 from inference.runtime.isolation import one_thread
@@ -158,7 +160,7 @@ def _by_ladder(
         gradient_calls=density.gradient_calls,
         seconds=seconds,
         flaws=[density.flaw] if density.flaw else [],
-        notes=[*plain, *heavy(known.values), *climbed.notes, *undrawn],
+        notes=[*plain, *climbed.notes, *heavy(known.values), *undrawn],
         polished=climbed.polished,
         reasons=climbed.reasons,
         missed=lambda log_evidence: climbed.missed,
@@ -250,7 +252,10 @@ def _missed(density: LogDensity, gaussians: list[Gaussian], log_evidence: float,
     with one_thread():
         even = torch.full((1, len(gaussians)), -math.log(len(gaussians)), dtype=torch.float64)
         mixture = Mixture.of_parts(Gaussian.stack(gaussians)[None], even)
-        ends = climbs(one, [generator])
+        drawn = prior_starts(density, REACHING, mix(seed, -3))
+        drawn = None if drawn is None else drawn.nan_to_num(0.0)[None]
+        starts, strides = starts_of(density, drawn, surveyed(density, drawn), 1)
+        ends = climbs(one, [generator], prior=starts, strides=strides)
         return missed_mass(one, mixture, mixture.parts.loc, log_evidence, ends, generator)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from inference.checks.holes import holes_beside
 from inference.checks.importance import EASY, POOL, Replicate, nowhere, weigh
-from inference.checks.modes import missed_mass, mixed
+from inference.checks.modes import MANY, missed_mass, mixed, sought, uncovered_masses
 from inference.checks.psis import resample
 from inference.checks.stein import departures, subset
 from inference.checks.tail_mass import short_tails
@@ -31,6 +31,7 @@ from inference.guides.gaussian import Gaussian
 from inference.guides.lbfgs import Climb
 from inference.guides.mixture import Mixture
 from inference.guides.starts import FROM_PRIOR, climbs
+from inference.guides.survey import FEW, SEVERAL, Survey
 from inference.hmc.short_chains import Polished, polish
 from inference.runtime.progress import Report
 
@@ -44,6 +45,9 @@ _OVERLAP = 256  # draws that tell how far the components of a mixture overlap
 _BUDGET = 6000  # batched gradients that the chains may take
 _SHORT = 4500  # the same before a flow is tried
 _TOTAL = 2**27  # elements per gradient of all chains that are worth it
+_PLACES = 1024  # all over the prior, that are looked at
+_CLOSER = 16  # times as many are looked at once more where there are several modes
+_PEAKS = 128  # of them, that are climbed from at most
 
 
 _FLOW_KHAT = 0.6  # at which a flow has been trained enough
@@ -63,8 +67,8 @@ class Climbed:
         converged: by restart, whether its loop ended by itself.
         reasons: against the draws, beside their weights and the chains'.
         polished: what the chains say, where they made the draws.
-        missed: share of the mass in a mode that no restart covers.
-        notes: that do not bear on trust.
+        missed: share of the mass in modes that some restart does not cover.
+        notes: that do not bear on trust: how modes were sought, tails that chains hardly enter.
     """
 
     replicates: list[Replicate]
@@ -119,7 +123,10 @@ class Climber:
     def climb(self, guide: str) -> Climbed:
         """Fit all restarts: up to the named rung, or with "auto" until weights or chains pass."""
         rung, problems = named(guide, self.density), self.problems
-        ends = climbs(problems, self.own, prior=self._from_prior(), rescue=self._rescue)
+        drawn = self._from_prior()
+        survey = surveyed(self.density, drawn)
+        starts, strides = starts_of(self.density, drawn, survey, len(self.own))
+        ends = climbs(problems, self.own, prior=starts, strides=strides, rescue=self._rescue)
         fitted = rung.fit(problems, ends, self.own, self.report, self.steps)
         mixture = Mixture.single(fitted.guide, fitted.exact)
         if rung is full_rank and guide != full_rank.NAME:  # by its name it is one Gaussian, as its name says
@@ -137,7 +144,11 @@ class Climber:
             found = self._flow(fitted.guide, found.proposal, stop=True)
         elif guide == "auto" and not found.passed:
             found = self._further(found, fitted.guide)
-        return self._challenged(found, ends)
+        found = self._challenged(found, ends)
+        if found.passed and self.density.size <= FEW:
+            missed = max(found.missed, self._uncovered(found, survey, mixture.most))
+            found = replace(found, missed=missed)
+        return replace(found, notes=(*sought(mixture.most, survey, found.missed), *found.notes))
 
     def _from_prior(self) -> Tensor | None:
         """Starts from the prior (restarts, starts, size), where it is proper; missing elements start at 0."""
@@ -243,7 +254,6 @@ class Climber:
         reasons = (*found.reasons, *departures(some, slope))
         notes = found.notes
         if found.polished is not None:
-            z = torch.cat([r.z for r in found.replicates])
             notes = (*notes, *short_tails(self.density, z, some, slope, self.shared))
         missed = 0.0
         if self.density.size <= full_rank.LARGEST:
@@ -255,6 +265,39 @@ class Climber:
                 self.problems, found.proposal, centres, _log_evidence(found), ends, self.shared
             )
         return replace(found, reasons=reasons, missed=missed, notes=notes)
+
+    def _uncovered(self, found: Climbed, survey: Survey, modes: int) -> float:
+        """The share of the mass that fresh places find uncovered: many of them where modes are many."""
+        count = len(survey.points) * (_CLOSER if modes >= MANY else 1)
+        places = survey.even(count, seed=1)
+        log_p, evidence = self.density.log_prob(places)[None], torch.tensor([_log_evidence(found)])
+        return float(uncovered_masses(log_p, found.proposal, evidence, places, survey.log_volume).max())
+
+
+def surveyed(density: LogDensity, drawn: Tensor | None) -> Survey:
+    """Places all over the prior: many in few unknowns, none beyond some.
+
+    Args:
+        density: the target.
+        drawn: (restarts, draws, size) from the prior, where it is proper.
+    """
+    count = _PLACES if density.size <= FEW else _PLACES // 4 if density.size <= SEVERAL else 0
+    count = count if density.traced else count // 16
+    return Survey.of(None if drawn is None else drawn.flatten(0, 1), density.size, count, seed=0)
+
+
+def starts_of(
+    density: LogDensity, drawn: Tensor | None, survey: Survey, restarts: int
+) -> tuple[Tensor | None, Tensor | None]:
+    """Draws from the prior and the survey's peaks, dealt out (restarts, starts, size); strides of peaks."""
+    if not len(survey.points):
+        return drawn, None
+    most = _PEAKS if density.size <= FEW else _PEAKS // 8
+    peaks = survey.peaks(Replicates(density, 1), most)
+    found = peaks.points.shape[1]
+    hand = torch.arange(-(-found // restarts) * restarts).clamp(max=found - 1).reshape(-1, restarts).mT
+    dealt, strides = peaks.points[0, hand], peaks.strides[0, hand]
+    return dealt if drawn is None else torch.cat([drawn, dealt], 1), strides
 
 
 def _log_evidence(found: Climbed) -> float:

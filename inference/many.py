@@ -1,8 +1,9 @@
 """Fit one story to many data sets of one shape at once: what calibration and simulation studies need.
 
 The data sets' densities are one batched function, so that many of them take a natural-gradient step with one
-call, and batches of them share the cores. Each data set has one restart, its own starts and its own
-importance weights, and its own certificate.
+call, and batches of them share the cores. All look at the same places, which are spread over their common
+prior; each climbs from its own peaks among them, and has one restart, its own modes, importance weights and
+certificate.
 """
 
 from __future__ import annotations
@@ -20,18 +21,19 @@ from inference.answers.completion import KEPT_NUMBERS, completed, unfinished
 from inference.answers.result import Fit
 from inference.checks.certificate import Certificate
 from inference.checks.holes import holes_beside
-from inference.checks.importance import POOL, Replicate, weigh
-from inference.checks.modes import mixed
+from inference.checks.importance import POOL, Replicate, Weighed, weigh
+from inference.checks.modes import MANY, missed_masses, mixed, sought, uncovered_masses
 from inference.checks.stein import departures_of_each
 from inference.checks.tails import MEAN, carried
 from inference.checks.verdict import verdict
-from inference.density.prior_starts import many_prior_starts
+from inference.density.prior_starts import many_prior_starts, prior_starts
 from inference.density.stacked import Stacked, stack
 from inference.guides import full_rank
 from inference.guides.gaussian import Gaussian
-from inference.guides.lbfgs import Climb
+from inference.guides.lbfgs import Climb, climb
 from inference.guides.mixture import Mixture
 from inference.guides.starts import NoStartError, climbs
+from inference.guides.survey import FEW, REACHING, SEVERAL, Survey
 from inference.ladder import mixture_elbos
 from inference.posterior.posterior import Posterior
 from inference.runtime.arguments import check_counts
@@ -40,7 +42,12 @@ from inference.runtime.progress import Progress
 from inference.runtime.workers import mix, run_each, workers
 
 _BATCH = 128  # data sets that are moved together, by one worker
-_STARTS = 2  # of each: there are many data sets to try others in
+_STARTS = 2  # near 0, of each; the others are peaks of a survey that all share
+_PLACES = 512  # of the survey; a quarter beyond three unknowns, fewer beyond ten
+_PEAKS = 8  # of each data set, that all are climbed from at once ...
+_CLOSER = 8  # times as many are looked at once more where a data set has several modes
+_UNTRACED = 32  # places where plain Pyro takes a millisecond for each
+_MORE = 128  # ... and in few unknowns afterwards, where there are more of them, so many
 _EASY = 0.5  # k-hat up to which proposals are left as they are: the weights' variance is finite
 _NAMED = 5  # data sets in a message, at most
 _CHECKED = 250  # draws of each that Stein's identity is asked about
@@ -55,7 +62,8 @@ class Posteriors:
         draws: site -> (data sets, draws, *site shape), deterministic sites too.
         log_p: (data sets, draws) log joint density of draw and data in unconstrained space, in nats.
         certificates: one for each data set. There is one restart, so that nothing is compared between
-            restarts: trusted means that weights, their tails and Stein's identity pass.
+            restarts: trusted means that weights, their tails and Stein's identity pass, and that no mode was
+            found, by climbs from all over the prior, which the draws lack.
         seconds: wall-clock time of all.
     """
 
@@ -148,13 +156,14 @@ def fit_many(
             f"the data sets one by one with inference.fit."
         )
     count = workers() if stacked.batched else 1  # plain Pyro holds a lock
+    survey = _survey(stacked, seed, several=each is not None)
     parts = [
         DataSets(stacked, rows, [torch.Generator().manual_seed(mix(seed, p)) for p in rows.tolist()])
         for rows in torch.arange(stacked.count).split(_BATCH)
     ]
     fitted = []
     with one_thread(), Progress(stacked.count, progress, "data set") as bar:
-        for one in run_each(lambda part: _fitted(part, draws), parts, count):
+        for one in run_each(lambda part: _fitted(part, survey, draws), parts, count):
             fitted.append(one)
             bar.restart_done(len(one.certificates))
         values = stacked.constrain(torch.cat([one.z for one in fitted]))
@@ -168,6 +177,17 @@ def fit_many(
             torch.cat([one.log_q for one in fitted]),
         )
         return _completed(posteriors, seed, began)
+
+
+def _survey(stacked: Stacked, seed: int, *, several: bool) -> Survey:
+    """Places all over the prior, for all data sets; where priors differ by arguments, over those of some."""
+    size = stacked.size
+    count = _PLACES if size <= FEW else _PLACES // 4 if size <= SEVERAL else _PLACES // 16
+    count = count if stacked.traced else _UNTRACED
+    some = sorted({0, stacked.count // 3, 2 * stacked.count // 3, stacked.count - 1}) if several else [0]
+    drawn = [prior_starts(stacked.density(p), REACHING // len(some), mix(seed, p)) for p in some]
+    proper = [one.nan_to_num(0.0) for one in drawn if one is not None]
+    return Survey.of(torch.cat(proper) if proper else None, size, count, mix(seed, -1))
 
 
 def _completed(posteriors: Posteriors, seed: int, began: float) -> Posteriors:
@@ -215,6 +235,10 @@ class DataSets:
         self.gradient_calls += 1
         return self.stacked.value_and_grad(z, self._rows(which))
 
+    def of(self, which: Tensor) -> DataSets:
+        """Some of them."""
+        return DataSets(self.stacked, self.rows[which], [self.generators[p] for p in which.tolist()])
+
     def rescue(self, problem: int) -> Tensor | None:
         """Many draws from the prior of a data set that has no start."""
         density = self.stacked.density(int(self.rows[problem]))
@@ -232,37 +256,73 @@ class _Fitted:
     certificates: list[Certificate]
 
 
-def _fitted(part: DataSets, draws: int) -> _Fitted:
+def _fitted(part: DataSets, survey: Survey, draws: int) -> _Fitted:
     """Fit, weigh and check one batch of data sets."""
     began, generators = time.perf_counter(), part.generators
-    ends = _climbed(part)
-    found = full_rank.fit(part, ends, generators, _quiet)
+    first, ends = _climbed(part, survey)
+    found = full_rank.fit(part, first, generators, _quiet)
     mixture = mixed(part, found, ends, generators, _quiet, replicates=False)
     least = max(POOL // 2, math.ceil(_AHEAD * draws) * 2)
     elbo = mixture_elbos(found.elbo, mixture)
-    replicates = weigh(part, mixture, elbo, draws, generators, least, easy=_EASY).replicates
+    weighed = weigh(part, mixture, elbo, draws, generators, least, easy=_EASY)
+    replicates = weighed.replicates
+    modes = torch.isfinite(mixture.log_weight).sum(1)
+    missed = _missed(part, weighed, mixture.parts.loc, modes, ends, survey)
     z = torch.stack([r.z for r in replicates])
     departed = departures_of_each(z[:, :_CHECKED], part.value_and_grad(z[:, :_CHECKED])[1])
     for row, own, reasons in zip(part.rows.tolist(), replicates, departed, strict=True):
         if part.stacked.holes(row).points:
             reasons += holes_beside(part.stacked.density(row), part.stacked.holes(row), own.z, own.log_p)
     seconds = (time.perf_counter() - began) / part.count
+    notes = [sought(k, survey, share) for k, share in zip(modes.tolist(), missed.tolist(), strict=True)]
     certificates = [
-        _certificate(r, c, d, part, seconds)
-        for r, c, d in zip(replicates, found.converged.tolist(), departed, strict=True)
+        _certificate(*one, part, seconds)
+        for one in zip(replicates, found.converged.tolist(), departed, missed.tolist(), notes, strict=True)
     ]
     log_p, log_q = (torch.stack([getattr(r, name) for r in replicates]) for name in ("log_p", "log_q"))
     return _Fitted(z, log_p, log_q, mixture, certificates)
 
 
-def _climbed(part: DataSets) -> Climb:
-    """Climb from starts of every data set; name those that have none."""
+def _missed(
+    part: DataSets, weighed: Weighed, centres: Tensor, modes: Tensor, ends: Climb, survey: Survey
+) -> Tensor:
+    """What each data set's draws lack (data sets,), told by climbs, and by places where modes are many."""
+    evidence = torch.tensor([r.log_evidence for r in weighed.replicates], dtype=torch.float64)
+    missed = missed_masses(part, weighed.proposal, centres, evidence, ends, part.generators)
+    many = (modes >= MANY).nonzero()[:, 0]
+    if len(many) and part.size <= FEW:
+        places = survey.even(_CLOSER * len(survey.points), seed=1)
+        log_p = part.log_prob(places.expand(len(many), *places.shape), many)
+        proposal = weighed.proposal.of(many)
+        unseen = uncovered_masses(log_p, proposal, evidence[many], places, survey.log_volume)
+        missed[many] = torch.maximum(missed[many], unseen)
+    return missed
+
+
+def _climbed(part: DataSets, survey: Survey) -> tuple[Climb, Climb]:
+    """Climb from starts of every data set: the first climbs, with their paths, and the ends of all.
+
+    Data sets that have no start are named.
+    """
+    peaks = survey.peaks(part, _MORE if part.size <= FEW else _PEAKS)
     try:
-        return climbs(part, part.generators, _STARTS, rescue=part.rescue)
+        starts, strides = peaks.points[:, :_PEAKS], peaks.strides[:, :_PEAKS]
+        first = climbs(part, part.generators, _STARTS, starts, strides, part.rescue)
     except NoStartError as error:
         rows = part.rows[error.problems].tolist()
         names = ", ".join(f"data[{row}]" for row in rows[:_NAMED]) + (", ..." if len(rows) > _NAMED else "")
         raise NoStartError(f"{names}: {error} Or leave these data sets out.", rows) from None
+    more = (peaks.count > _PEAKS).nonzero()[:, 0]
+    if peaks.points.shape[1] <= _PEAKS or not len(more):
+        return first, first
+    starts, strides = peaks.points[more, _PEAKS:], peaks.strides[more, _PEAKS:]
+    farther = climb(part.of(more), starts, strides=strides)
+    points, values = (
+        first.points[:, :1].repeat(1, farther.points.shape[1], 1),
+        farther.values.new_full((part.count, farther.values.shape[1]), -torch.inf),
+    )
+    points[more], values[more] = farther.points, farther.values
+    return first, Climb(torch.cat([first.points, points], 1), torch.cat([first.values, values], 1), [])
 
 
 def _quiet(rung: str, step: int, elbo: float | None) -> None:
@@ -270,7 +330,13 @@ def _quiet(rung: str, step: int, elbo: float | None) -> None:
 
 
 def _certificate(
-    replicate: Replicate, converged: bool, departed: list[str], part: DataSets, seconds: float
+    replicate: Replicate,
+    converged: bool,
+    departed: list[str],
+    missed: float,
+    notes: list[str],
+    part: DataSets,
+    seconds: float,
 ) -> Certificate:
     """One data set's verdict; that nothing was compared between restarts is a note here."""
     thin, stacked = [], part.stacked
@@ -287,7 +353,8 @@ def _certificate(
         gradient_calls=part.gradient_calls,
         seconds=seconds,
         flaws=[stacked.flaw] if stacked.flaw else [],
-        notes=[*plain, "One restart: nothing was compared between restarts."],
+        notes=[*plain, *notes, "One restart: nothing was compared between restarts."],
         reasons=[*departed, *thin],
         compared=False,
+        missed=lambda log_evidence: missed,
     )

@@ -10,7 +10,8 @@ trusted is silently wrong.
 Expected: none is. Where two modes are so far apart, and one so light, that no start leads to it, nothing that
 looks at the density at finitely many points can know of it: the map of weights and distances shows how far
 this fit sees, and modes drawn at random (``experiments/truth/random_modes``) how often it misses some. Starts
-come from the prior, too, so that a proper prior which knows where modes may lie is the best help.
+come from the prior, too, so that a proper prior which knows where modes may lie is the best help. Batches of
+data sets whose posteriors have several modes (``experiments/truth/several_modes``) are judged alike.
 
 Source: Yao, Vehtari, Simpson and Gelman (2018), "Yes, but did it work? Evaluating variational inference", for
 the question; the interval: Clopper and Pearson (1934), Biometrika 26.
@@ -33,6 +34,7 @@ from experiments.report.style import style
 from experiments.truth.known_posterior import KnownPosterior
 from experiments.truth.posteriors import names, posterior, two_modes
 from experiments.truth.random_modes import PRIORS, random_modes
+from experiments.truth.several_modes import MANY, outcomes
 from inference import fit
 
 WEIGHTS = (0.5, 0.3, 0.1, 0.03, 0.01)  # of the lighter mode
@@ -74,6 +76,7 @@ def main(run: Run) -> None:
     run.table("random_modes", random_rows, "Modes drawn at random, by prior.")
     claims(run, results, clean, far)
     claim_drawn(run, drawn)
+    claim_batches(run)
 
 
 def fitted(run: Run, name: str, truth: KnownPosterior, fault: str, seed: int) -> JudgedFit:
@@ -128,6 +131,21 @@ def claim_drawn(run: Run, drawn: dict[str, list[JudgedFit]]) -> None:
         if prior == "own":
             run.claim("random modes that the prior knows, missed in silence", wrong, 0,
                       source="this project's aim")  # fmt: skip
+
+
+def claim_batches(run: Run) -> None:
+    """Claim that in batches with several modes none is wrong and trusted, and most are right."""
+    chosen = ["squares"] if run.smoke else list(MANY)
+    found = {name: outcomes(name, 20 if run.smoke else None) for name in chosen}
+    rows = [{"story": name, **{word: counts[word] for word in OUTCOMES}} for name, counts in found.items()]
+    run.table("batches", rows, "Several modes, by `fit_many`: data sets of every story, against quadrature.")
+    wrong = sum(counts["SILENTLY WRONG"] for counts in found.values())
+    run.claim("data sets of a batch that are wrong and call themselves trusted", wrong, 0,
+              source="this project's aim")  # fmt: skip
+    for name, counts in found.items():
+        share = counts["trusted and right"] / sum(counts.values())
+        run.claim(f"{name}: data sets of a batch trusted and right", share, 0.5, relation="at least",
+                  source="this project's aim: a refused set is no success")  # fmt: skip
 
 
 def claims(

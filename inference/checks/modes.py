@@ -3,13 +3,14 @@
 Importance weights cannot see what no draw has reached: with half of the mass in a mode ten standard
 deviations away, k-hat of the other half is excellent. So every end of every climb is compared with the
 fitted guides. An end that its own restart's guide does not cover becomes a component of that restart's
-mixture; after the fit, the mass around ends that no guide covers is estimated by importance sampling from
-a Student t around them, counting only points that are not covered.
+mixture; after the fit, the mass around all ends that a guide does not cover is estimated by importance
+sampling from Student t's around them, counting only points that are not covered.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,19 +23,24 @@ from inference.guides.lbfgs import Climb
 from inference.guides.mixture import Mixture
 from inference.guides.natural_gradient import Fitted
 from inference.guides.starts import laplace
+from inference.guides.survey import SEVERAL, Survey
 from inference.runtime.progress import Report
 
 COVERED = math.log(100.0)  # a point is covered if the guide gives it a hundredth of its density
+MANY = 3  # modes from which on there may be any number
 MISSED = 0.01  # share of the posterior's mass in a missed mode that is not tolerated
 _NEGLIGIBLE = math.log(1e-4)  # share of the mass below which a mode is not worth a component
-_MOST = 8  # components of one restart's mixture
-_ROUNDS = 16  # ends that one restart looks at: some are copies of modes that it has, seen from farther away
+_MOST = 32  # components of one restart's mixture; what is left out is counted as missed
+_ROUNDS = 64  # ends that one restart looks at: some are copies of modes that it has, seen from farther away
 _COPY = 0.05  # relative distance of ends that are taken for the same
 _ON_THE_WAY = 16  # points between two places
 _DIP = 1.0  # nats below both ends that make two modes of them
 _SAME = 1.0  # nats of symmetrized KL below which two fits are of one mode
-_DRAWS = 512
-_CANDIDATES = 8  # ends looked at closely, after the fit
+_WORTH_TELLING = 5e-4  # share of the mass in modes left out
+_UNSEEN = 3.0  # over the number of places: a share of the prior that holds none of them in one case of 20
+_DRAWS = 1024
+_CANDIDATES = 64  # ends of one problem that are looked at closely, after the fit ...
+_FEWER = 8  # ... beyond some unknowns, where a curvature costs much
 
 
 def mixed(
@@ -72,12 +78,14 @@ def mixed(
             break
         pick = torch.where(open_ends, climbed.values, -torch.inf)[which].argmax(1)
         end, value = climbed.points[which, pick], climbed.values[which, pick]
-        open_ends[which] &= ~_copies(climbed.points[which], end)
+        local = laplace(problems, end, which)
+        copies = _copies(climbed.points[which], end) & _within(local, climbed.points[which])
+        open_ends[which] &= ~copies
+        open_ends[which, pick] = False
         apart = _barrier(problems, end, value, mixture.of(which), which)
-        which, pick = which[apart], pick[apart]
+        which, pick, local = which[apart], pick[apart], local[apart]
         if not len(which):
             continue
-        local = laplace(problems, climbed.points[which, pick], which)
         mass = climbed.values[which, pick] + local.log_det + 0.5 * local.size * math.log(2 * math.pi)
         worth = mass - total[which] > _NEGLIGIBLE
         if not bool(worth.any()):
@@ -92,7 +100,8 @@ def mixed(
                 parts[p].append(new)
                 masses[p].append(elbo)
     mixture = _mixture(parts, masses)
-    return Mixture.single(fitted.guide, fitted.exact) if mixture.log_weight.shape[1] == 1 else mixture
+    alone = torch.tensor([len(p) == 1 for p in parts])
+    return replace(mixture, tails=torch.where(alone & fitted.exact, 0.0, mixture.tails))
 
 
 def _shared(climbed: Climb) -> Climb:
@@ -153,57 +162,151 @@ def missed_mass(
     climbed: Climb,
     generator: torch.Generator,
 ) -> float:
-    """Estimate the largest share of posterior mass in one mode that some restart's guide does not cover.
+    """Estimate the share of posterior mass in modes that some restart's guide does not cover.
 
     Each restart is judged by itself: what one has found the draws of another may lack.
 
     Args:
-        problems: the restarts of one fit.
-        guides: of all restarts.
-        centres: (restarts, places, size) where they sit: an end from which the density does not dip on the
-            way to one of a restart's own is of the same mode.
+        problems: the restarts of one fit; each is told of all climbs' ends.
+        guides, centres, climbed: as in :func:`missed_masses`.
         log_evidence: as the restarts estimated it, in nats.
-        climbed: the ends of climbs.
         generator: of the draws.
 
     Returns:
-        Between 0 and 1, relative to the mass found and missed together.
+        That of the restart that lacks most; between 0 and 1.
     """
-    ends, values = climbed.points.flatten(0, 1), climbed.values.flatten()
-    uncovered = torch.isfinite(values) & (_each(guides, ends) < values - log_evidence - COVERED)
-    largest, first = -math.inf, torch.zeros(1, dtype=torch.long)
-    for restart, open_ends in enumerate(uncovered):
-        index = open_ends.nonzero().squeeze(-1)
-        if len(index):
-            apart = _barrier(problems, ends[index], values[index], _places(centres[restart]), 0 * index)
-            open_ends[index] = apart
-        for _ in range(_CANDIDATES):
-            if not bool(open_ends.any()):
-                break
-            pick = int(torch.where(open_ends, values, -torch.inf).argmax())
-            open_ends[pick] = False
-            local = laplace(problems, ends[None, pick], first)
-            around = Mixture.single(local)
-            z = around.sample(_DRAWS, [generator])
-            log_p = problems.log_prob(z, first)[0]
-            low = _each(guides, z[0])[restart] < log_p - log_evidence - COVERED
-            missed = torch.isfinite(log_p) & low
-            if bool(missed.any()):
-                log_w = (log_p - around.log_prob(z)[0])[missed]
-                largest = max(largest, float(log_w.logsumexp(0)) - math.log(_DRAWS))
-            near = local.standardized(ends[None])[0].square().sum(-1) < 2 * local.size + 10
-            open_ends &= ~near
-    share = math.exp(min(largest - log_evidence, 700.0))
-    return share / (1 + share)
+    count = problems.count
+    evidence = torch.full((count,), log_evidence, dtype=torch.float64)
+    shares = missed_masses(problems, guides, centres, evidence, _shared(climbed), [generator] * count)
+    return float(shares.max())
+
+
+def missed_masses(
+    problems: Problems,
+    guides: Any,
+    centres: Tensor,
+    log_evidence: Tensor,
+    climbed: Climb,
+    generators: list[torch.Generator],
+) -> Tensor:
+    """Estimate for each problem the share of posterior mass in all modes that its guide does not cover.
+
+    One standard error is taken off: a mass for which a single draw stands is no evidence.
+
+    Args:
+        problems: the targets.
+        guides: of all problems.
+        centres: (problems, places, size) where they sit: an end from which the density does not dip on the
+            way to one of them is of the same mode.
+        log_evidence: (problems,) as far as it is known, in nats.
+        climbed: the ends of each problem's climbs.
+        generators: of the draws, one for each problem.
+
+    Returns:
+        (problems,) between 0 and 1, relative to the mass found and missed together.
+    """
+    shares = torch.zeros(problems.count, dtype=torch.float64)
+    ends, values = climbed.points, climbed.values
+    open_ends = torch.isfinite(values)
+    open_ends &= guides.log_prob(ends) < values - log_evidence[:, None] - COVERED
+    which, index = open_ends.nonzero(as_tuple=True)
+    if len(which):
+        centre = _places(centres).of(which)
+        open_ends[which, index] = _barrier(problems, ends[which, index], values[which, index], centre, which)
+    rows = open_ends.any(1).nonzero()[:, 0]
+    if not len(rows):
+        return shares
+    around = _around(problems, ends, values, open_ends)
+    some = [generators[p] for p in rows.tolist()]
+    z = around.sample(_DRAWS, some)
+    log_p = problems.log_prob(z, rows)
+    relative = log_p - log_evidence[rows, None]
+    low = torch.isfinite(log_p) & (guides.of(rows).log_prob(z) < relative - COVERED)
+    weights = torch.where(low, relative - around.log_prob(z), -torch.inf).clamp(max=700.0).exp()
+    missed = (weights.mean(1) - weights.std(1) / math.sqrt(_DRAWS)).clamp(min=0)
+    shares[rows] = missed / (1 + missed)
+    return shares
+
+
+def uncovered_masses(
+    log_p: Tensor, guides: Any, log_evidence: Tensor, places: Tensor, log_volume: float
+) -> Tensor:
+    """Estimate the share of posterior mass that each problem's guide does not cover, from even places alone.
+
+    It needs no climb, and so tells of modes too narrow, or too many, for climbs to have found them all. One
+    standard error is taken off, as in :func:`missed_masses`.
+
+    Args:
+        log_p: log densities at the places (problems, places), in nats; (1, places) for restarts of one fit.
+        guides: of all problems.
+        log_evidence: (problems,) as far as it is known, in nats.
+        places: (places, size), even in a box.
+        log_volume: of the box.
+
+    Returns:
+        (problems,) between 0 and 1.
+    """
+    relative = log_p - log_evidence[:, None]
+    there = guides.log_prob(places.expand(guides.count, *places.shape))
+    low = torch.isfinite(relative) & (there < relative - COVERED)
+    weights = torch.where(low, relative + log_volume, -torch.inf).clamp(max=700.0).exp()
+    missed = (weights.mean(1) - weights.std(1) / math.sqrt(len(places))).clamp(min=0)
+    return missed / (1 + missed)
+
+
+def sought(modes: int, survey: Survey, missed: float) -> list[str]:
+    """Notes on how modes were sought, where that may matter: there are several, or no prior tells how far.
+
+    Args:
+        modes: that were found.
+        survey: the places that were looked at.
+        missed: share of the mass in those left out.
+    """
+    told = []
+    if modes > 1:
+        told.append(f"The posterior has several modes: {modes} were found.")
+        told += [f"Those left out hold about {missed:.1%} of its mass."] if missed >= _WORTH_TELLING else []
+        if len(survey.points) and survey.proper:
+            told.append(
+                f"{len(survey.points)} places all over the prior were looked at; a mode whose surroundings "
+                f"hold less than {_UNSEEN / len(survey.points):.1%} of the prior may be missing."
+            )
+    if not survey.proper:
+        told.append(
+            f"No draws from a prior tell how far away modes may lie (it is improper, or a run of the story "
+            f"costs much): they were sought within {survey.reach:g} of 0 in unconstrained space."
+        )
+    return [" ".join(told)] if told else []
+
+
+def _around(problems: Problems, ends: Tensor, values: Tensor, open_ends: Tensor) -> Mixture:
+    """Mixtures of Laplace approximations at the open ends of the problems that have some, the highest first.
+
+    Ends that lie inside of one already there are left out.
+    """
+    parts: dict[int, list[Gaussian]] = {}
+    masses: dict[int, list[float]] = {}
+    for _ in range(_CANDIDATES if problems.size <= SEVERAL else _FEWER):
+        rows = open_ends.any(1).nonzero()[:, 0]
+        if not len(rows):
+            break
+        pick = torch.where(open_ends, values, -torch.inf)[rows].argmax(1)
+        local = laplace(problems, ends[rows, pick], rows)
+        open_ends[rows] &= ~_within(local, ends[rows])
+        open_ends[rows, pick] = False
+        mass = values[rows, pick] + local.log_det
+        for i, p in enumerate(rows.tolist()):
+            parts.setdefault(p, []).append(local[i])
+            masses.setdefault(p, []).append(float(mass[i]))
+    return _mixture([parts[p] for p in sorted(parts)], [masses[p] for p in sorted(parts)])
+
+
+def _within(local: Gaussian, ends: Tensor) -> Tensor:
+    """Which ends (problems, ends, size) lie in the bulk of a Gaussian for each problem, or just beyond."""
+    return local.standardized(ends).square().sum(-1) < 2 * local.size + 10
 
 
 def _places(centres: Tensor) -> Mixture:
-    """Unit Gaussians at (places, size), for the barrier test."""
-    unit = torch.ones(1, *centres.shape, dtype=torch.float64)
-    return Mixture.of_parts(Gaussian(centres[None], unit), torch.zeros(1, len(centres), dtype=torch.float64))
-
-
-def _each(guides: Any, z: Tensor) -> Tensor:
-    """The restarts' own log densities (restarts, draws) at (draws, size)."""
-    density: Tensor = guides.log_prob(z.expand(guides.count, *z.shape))
-    return density
+    """Unit Gaussians at (problems, places, size), for the barrier test."""
+    parts = Gaussian(centres, torch.ones_like(centres))
+    return Mixture.of_parts(parts, torch.zeros(centres.shape[:2], dtype=torch.float64))

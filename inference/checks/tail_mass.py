@@ -178,7 +178,7 @@ def curved_tails(z: Tensor, some: Tensor, grad: Tensor) -> dict[tuple[int, bool]
     square = (grad * z.std(0)).square()
     usual = square.mean(0).clamp(min=1e-300)
     count = max(20, math.ceil(INNER * len(some)))
-    found = {}
+    found: dict[tuple[int, bool], float] = {}
     for upper in (False, True):
         order = some.argsort(0, descending=upper)[:count]  # (count, size)
         ratio = torch.stack([square[outer].mean(0) / usual for outer in order.T])  # tail of, derivative by
@@ -254,10 +254,10 @@ def _marginal(given: _Given, start: Tensor, generator: torch.Generator) -> tuple
             break
         top = torch.where(higher[:, None], moved, top)
         around = laplace(given, top)
-    around = Mixture.single(around)
-    e = around.sample(_DRAWS, [generator] * given.count)
+    proposal = Mixture.single(around)
+    e = proposal.sample(_DRAWS, [generator] * given.count)
     log_p = given.log_prob(e)
-    log_w = torch.where(torch.isfinite(log_p), log_p - around.log_prob(e), -torch.inf)
+    log_w = torch.where(torch.isfinite(log_p), log_p - proposal.log_prob(e), -torch.inf)
     total = log_w.logsumexp(1)
     square = (2 * log_w).logsumexp(1)
     effective = (2 * total - square).exp().nan_to_num(0.0)

@@ -55,7 +55,7 @@ def verdict(
         reasons: against the draws, beside their weights and the chains'.
         compared: whether the restarts are to be compared; a single one then is a reason.
         missed: asked last, where nothing else speaks against the draws: log evidence in nats -> the share of
-            the posterior's mass in a mode that the draws of some restart lack.
+            the posterior's mass in modes that the draws of some restart lack.
         point_mass: why the guide's draws have no density, so that no weight can be given; it is then the
             only reason.
     """
@@ -186,9 +186,9 @@ def _missing(missed: Callable[[float], float] | None, log_evidence: float) -> li
     if share <= MISSED:
         return []
     return [
-        f"A climb ended in a mode of which some restart's draws have nothing; it holds about {share:.0%} of "
-        f"the posterior's mass. Where modes are copies of one another (the labels of a mixture, a sign), "
-        f"make the story tell them apart, by an ordered site, say."
+        f"There are modes of which some restart's draws have nothing; they hold about {share:.0%} of the "
+        f"posterior's mass. Where modes are copies of one another (the labels of a mixture, a sign), make "
+        f"the story tell them apart, by an ordered site, say."
     ]
 
 

@@ -4,8 +4,8 @@ A family is a frozen value: ``fit(problems, ends, ...)`` makes one, ``scaled(e)`
 unconstrained vectors, ``log_prob(z)`` is its log density. The rungs are found by scanning: every
 module here that defines ``fit`` and ``NAME`` is a rung, so that adding one touches one file.
 
-Read ``gaussian`` first, then ``lbfgs`` and ``starts`` (where fits begin), ``natural_gradient`` (how a
-Gaussian is fitted), ``full_rank``, ``mean_field``, ``laplace`` (the rungs), ``mixture`` and ``blend``
+Read ``gaussian`` first, then ``lbfgs``, ``survey`` and ``starts`` (where fits begin), ``natural_gradient``
+(how a Gaussian is fitted), ``full_rank``, ``mean_field``, ``laplace`` (the rungs), ``mixture`` and ``blend``
 (several at once), ``flow`` with ``flow_layers``, ``flow_warp`` and ``flow_training``. ``serialization``
 writes a family as tensors.
 

@@ -129,7 +129,13 @@ class Memory:
         return (full + full.mT) / 2
 
 
-def climb(problems: Problems, points: Tensor, calls: int = _CALLS, enough: float = _ENOUGH) -> Climb:
+def climb(
+    problems: Problems,
+    points: Tensor,
+    calls: int = _CALLS,
+    enough: float = _ENOUGH,
+    strides: Tensor | None = None,
+) -> Climb:
     """Climb from all starts until the steps gain little.
 
     Args:
@@ -137,13 +143,15 @@ def climb(problems: Problems, points: Tensor, calls: int = _CALLS, enough: float
         points: (problems, starts, size) with finite log density and gradient.
         calls: batched gradients at most.
         enough: gain in nats; a start whose last two steps gained less has arrived.
+        strides: (problems, starts) length of the first trial step, lest it lead out of a narrow mode; 1 by
+            default.
     """
     shape = points.shape
     x = points.reshape(-1, shape[-1])
     value, grad = _evaluate(problems, x, shape)
     memory = Memory.empty(len(x), shape[-1])
     direction = grad / grad.norm(dim=-1, keepdim=True).clamp(min=1.0)
-    length = torch.ones(len(x), dtype=torch.float64)
+    length = torch.ones(len(x), dtype=torch.float64) if strides is None else strides.flatten()
     slow = torch.zeros(len(x), dtype=torch.long)
     steps, path, half = 0, [], calls
     for call in range(calls):

@@ -51,6 +51,11 @@ class Mixture:
         """Number of problems."""
         return len(self.log_weight)
 
+    @property
+    def most(self) -> int:
+        """Components of the problem that has most of them."""
+        return int(torch.isfinite(self.log_weight).sum(1).max())
+
     def of(self, which: Tensor | None) -> Mixture:
         """Those of some problems."""
         return (
@@ -97,6 +102,8 @@ class Mixture:
     def _placed(self, problem: int, e: Tensor, generator: torch.Generator) -> Tensor:
         """Standardized draws (draws, size) of one problem, at components chosen by their weights."""
         count, share = len(e), self.log_weight[problem].exp().cumsum(0)
+        if bool(share[0] == share[-1]):  # the others are padding, and cost no random numbers
+            return self.parts[problem, 0].scaled(e)
         uniform = torch.rand(count, generator=generator, dtype=torch.float64) * share[-1]
         chosen = torch.searchsorted(share, uniform).clamp(max=len(share) - 1)
         z = torch.empty_like(e)

@@ -65,6 +65,7 @@ def climbs(
     generators: list[torch.Generator],
     starts: int = STARTS,
     prior: Tensor | None = None,
+    strides: Tensor | None = None,
     rescue: Rescue | None = None,
 ) -> Climb:
     """Climb from several starts of every problem: overdispersed ones, and those given.
@@ -75,6 +76,7 @@ def climbs(
         starts: overdispersed ones, for each problem.
         prior: (problems, more starts, size) from the prior, which knows how far away modes may lie; those
             at which the density or its gradient are not finite are left out.
+        strides: (problems, more starts) lengths of their first steps; 1 by default, as of the others.
         rescue: given the index of a problem that has no start so far, many draws (draws, size) from its
             prior; ``None`` where there is no prior to draw from.
 
@@ -90,7 +92,10 @@ def climbs(
             continue
         more = more[_useful(problems, more[None], p[None])[0]][: points.shape[1]]
         points[p, : len(more)], useful[p, : len(more)] = more, True
-    return climb(problems, _stood_in(problems, points, useful))
+    first = torch.ones(points.shape[:2], dtype=torch.float64)
+    if strides is not None:
+        first[:, first.shape[1] - strides.shape[1] :] = strides
+    return climb(problems, _stood_in(problems, points, useful), strides=first)
 
 
 def _boxed(problems: Problems, starts: int, generators: list[torch.Generator]) -> tuple[Tensor, Tensor]:

@@ -70,9 +70,18 @@ def test_a_dropped_mode_is_found(weight):
     assert right or certificate.reasons
 
 
-def test_only_the_search_for_missed_modes_finds_it():
-    certificate, right = fitted(posterior(TWO), faults.dropped_modes, lambda: faults.unchecked("missed_mass"))
+SEARCHES = ("missed_mass", "uncovered_masses")  # from ends of climbs, and from even places
+
+
+def test_only_the_searches_for_missed_modes_find_it():
+    certificate, right = fitted(posterior(TWO), faults.dropped_modes, lambda: faults.unchecked(*SEARCHES))
     assert certificate.trusted and not right
+
+
+@pytest.mark.parametrize("other", SEARCHES)
+def test_each_search_for_missed_modes_finds_it_alone(other):
+    certificate, right = fitted(posterior(TWO), faults.dropped_modes, lambda: faults.unchecked(other))
+    assert not right and reasons(certificate, "There are modes")
 
 
 @pytest.mark.parametrize(("weight", "elbo"), [(0.3, -1.2), (0.02, -3.9)])

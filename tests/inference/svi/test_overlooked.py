@@ -120,6 +120,12 @@ def test_a_third_mode_between_two_is_missed_mass():
     assert share == pytest.approx(1 / 3, abs=0.05)
 
 
+def test_modes_that_are_missed_are_summed():
+    others = [[0, 20 * k] for k in range(1, 7)]
+    share = missed(Peaks([[-10, 0], [10, 0], *others]), [[-10, 0], [10, 0]], [*others, [10, 0], *others])
+    assert share == pytest.approx(6 / 8, abs=0.05)
+
+
 def test_many_climbs_to_a_narrow_peak_do_not_hide_a_mode():
     """The peak is of the mode that is covered, and steeper than the one that is not."""
     peaks = Peaks([[0, 0], [12, 0]], narrow=[1.0, 0.0])
