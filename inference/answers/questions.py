@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pyro import poutine
@@ -18,11 +18,12 @@ from torch import Tensor
 
 from inference.answers.result import Fit, Particles, run_forward
 from inference.compiler.vmapped import Vmapped
-from inference.density.enumeration import row_log_prob, table
+from inference.density.enumeration import log_sum, row_log_prob, table
 from inference.story.handlers import Known
 from inference.story.inspection import inspect_rows
+from inference.story.joint import Joint, UnaffordableError, joint_of
 from inference.story.observations import Observation, as_observations, factorized, require_maskable
-from inference.story.plan import enumerating, reaches_outside
+from inference.story.plan import enumerating
 from inference.story.structure import Plate, Structure
 
 _DISCRETE = 4000  # draws of global discrete sites where nothing continuous was unknown
@@ -42,6 +43,8 @@ class Question:
         rows: the data plate in this question.
         new: whether the rows are new.
         draws: number of draws.
+        joint: those of the summed sites that are summed out over all rows' values at once, if any.
+        tied: names of plates whose rows the story mixes, so that they are no separate questions.
     """
 
     structure: Structure
@@ -53,6 +56,8 @@ class Question:
     rows: Plate | None
     new: bool
     draws: int
+    joint: Joint | None = None
+    tied: frozenset[str] = frozenset()
 
     @property
     def counted(self) -> set[str]:
@@ -76,7 +81,7 @@ class Question:
         sites = self.structure.sites
         simulated = [n for n in self.simulated if self.rows is None or sites[n].within(self.rows)]
         involved = [n for n in [*self.counted, *simulated, *names] if n not in without]
-        return self.structure.shared_plates(involved)
+        return [p for p in self.structure.shared_plates(involved) if p.name not in self.tied]
 
     def known(self, particle: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Values of the known sites for one draw."""
@@ -88,48 +93,104 @@ class Question:
         """Masks of half-seen data."""
         return {n: e.seen for n, e in self.observations.items() if e.seen is not None}
 
-    def run(self, particle: Mapping[str, Tensor]) -> Any:
-        """Run the story under enumeration at one draw; call inside :func:`isolated`."""
+    def run(self, particle: Mapping[str, Tensor], assigned: Mapping[str, Tensor]) -> Any:
+        """Run the story under enumeration at one draw; call inside :func:`isolated`.
+
+        What is summed out jointly is held at the assigned values.
+        """
         stand_in = {n: self.structure.sites[n].value for n in self.dropped}
-        known = Known(self.known(particle), self.seen, self.summed, stand_in)
+        summed = [n for n in self.summed if n not in assigned]
+        seen = {n: m for n, m in self.seen.items() if n not in assigned}
+        known = Known({**self.known(particle), **assigned}, seen, summed, stand_in)
         with EnumMessenger(-1 - self.structure.nesting), known:
             return poutine.trace(self.structure.call).get_trace()
 
-    def map(self, function: Callable[[Any], Any], particles: Particles | None = None) -> Any:
-        """Evaluate a function of one draw's run at every draw."""
+    def map(
+        self,
+        function: Callable[[Any], Any],
+        particles: Particles | None = None,
+        added: Callable[[Any], Any] = log_sum,
+    ) -> Any:
+        """Evaluate a function of one draw's run at every draw.
+
+        Args:
+            function: of a run.
+            particles: known latent sites; by default the question's.
+            added: where sites are summed out jointly, makes one of what the function returns at all
+                assignments, stacked along the first axis; by default the log of the sum of exponentials.
+        """
         chosen = self.particles if particles is None else particles
         count = self.draws if particles is None else len(next(iter(particles.values())))
         chosen = {**chosen, "": torch.zeros(count)}
+        joint = self.joint
+
+        def one(particle: Mapping[str, Tensor]) -> Any:
+            if joint is None:
+                return function(self.run(particle, {}))
+            return added(joint.each(lambda assigned: function(self.run(particle, assigned))))
+
         with self.structure.call.room(0):
             first = {n: v[0] for n, v in chosen.items()}
             with enumerating(self.summed):
-                trace = self.run(first)
+                trace = self.run(first, {} if joint is None else {n: v[0] for n, v in joint.values.items()})
                 function(trace)
             sizes = [
                 n["unscaled_log_prob"].numel() * torch.Size(n["fn"].event_shape).numel()
                 for n in trace.nodes.values()
                 if "unscaled_log_prob" in n
             ]
-            return Vmapped(lambda p: function(self.run(p)), max(sizes, default=1))(chosen)
+            cost = max(sizes, default=1) * (1 if joint is None else joint.count)
+            return Vmapped(one, cost)(chosen)
+
+    def log_density(self, names: Collection[str], plates: list[Plate]) -> Tensor:
+        """Log density of some sites, summed over what is summed out among them: (draws, *plate sizes)."""
+        held = set() if self.joint is None else set(self.joint.values)
+        if held and not held & set(names):
+            return self.map(lambda trace: row_log_prob(trace, names, plates), added=_first)
+        names = {*names, *(self.structure.ancestors(held) & set(self.summed))}
+        return self.map(lambda trace: row_log_prob(trace, names, plates))
 
     def log_rows(self, plates: list[Plate]) -> Tensor:
         """Log density of the counted sites, per draw and per row: (draws, *plate sizes), in nats."""
         beside, hidden = self._beside, set(self.summed)
-
-        def one(trace: Any) -> Tensor:
-            total = row_log_prob(trace, self.counted | beside, plates)
-            if not beside:
-                return total
-            known = row_log_prob(trace, hidden | beside, plates)  # what is known is no answer
-            return total - known + row_log_prob(trace, hidden, plates)
-
-        return self.map(one)
+        total = self.log_density(self.counted | beside, plates)
+        if not beside:
+            return total
+        known = self.log_density(hidden | beside, plates)  # what is known is no answer
+        return total - known + self.log_density(hidden, plates)
 
     def tables(self, site: str, particles: Particles | None = None) -> Tensor:
         """Log conditional probabilities of a summed-out site: (draws, *site shape, categories)."""
-        counted = self.counted | set(self.observations) | self._beside
-        shape = self.structure.sites[site].shape
-        return self.map(lambda trace: table(trace, counted, site).reshape(*shape, -1), particles)
+        shape, joint = self.structure.sites[site].shape, self.joint
+        if joint is None:
+            return self.map(lambda trace: table(trace, self._told, site).reshape(*shape, -1), particles)
+        if site in joint.values:
+            hits = joint.hits(self.structure, site)
+            return torch.tensordot(self.assignments(particles).exp(), hits, 1).log()
+
+        def both(trace: Any) -> tuple[Tensor, Tensor]:
+            own = table(trace, self._told, site).reshape(*shape, -1)
+            return row_log_prob(trace, self._told, []), own
+
+        def mean(parts: tuple[Tensor, Tensor]) -> Tensor:
+            weight, tables = parts
+            return log_sum(weight.log_softmax(0).reshape(-1, *[1] * (tables.dim() - 1)) + tables)
+
+        return self.map(both, particles, mean)
+
+    @property
+    def _told(self) -> set[str]:
+        """Sites that tell of what is summed out."""
+        return self.counted | set(self.observations) | self._beside
+
+    def assignments(self, particles: Particles | None = None) -> Tensor:
+        """Log conditional probabilities of the assignments that are summed out jointly: (draws, assignments)."""
+        log_w = self.map(lambda trace: row_log_prob(trace, self._told, []), particles, lambda parts: parts)
+        return cast(Tensor, log_w.log_softmax(-1))
+
+
+def _first(parts: Tensor) -> Tensor:
+    return parts[0]
 
 
 def ask(
@@ -208,6 +269,7 @@ def about_fitted_rows(fit: Fit, targets: Collection[str] = ()) -> Question:
     relevant = fit.structure.ancestors(targets)
     asked = [n for n in (*fit.plan.dropped, *fit.plan.imputed) if n in relevant]
     summed = [*fit.plan.summed, *(n for n in asked if sites[n].enumerable)]
+    joint = fit.plan.joint
     for name in asked:
         if name not in summed and name in fit.plan.dropped:
             particles[name] = _drawn_before(fit, name)
@@ -216,8 +278,9 @@ def about_fitted_rows(fit: Fit, targets: Collection[str] = ()) -> Question:
     particles = {n: v for n, v in particles.items() if n in sites}
     count = len(next(iter(particles.values()))) if particles else 1
     return Question(
-        fit.structure, particles, fit.observations, tuple(summed), (), dropped, fit.rows, False, count
-    )
+        fit.structure, particles, fit.observations, tuple(summed), (), dropped, fit.rows, False, count,
+        joint, frozenset() if joint is None else joint.plates,
+    )  # fmt: skip
 
 
 def _drawn_before(fit: Fit, name: str) -> Tensor:
@@ -287,13 +350,24 @@ def _assign(
         seen = observations[name].seen
         if seen is not None and not sites[name].enumerable and not factorized(sites[name].fn):
             require_maskable(name, sites[name].fn, seen, "given")
-    simulated = {n for n in [*unknown, *half] if not sites[n].enumerable or reaches_outside(structure, n)}
-    upstream = structure.ancestors(simulated)
-    simulated |= {n for n in [*unknown, *half] if n in upstream}
-    summed = tuple(n for n in [*unknown, *half] if n not in simulated)
     dropped = tuple(n for n in sites if n not in relevant and n not in observations and n not in particles)
+    open_sites, joint, tied = [*unknown, *half], None, frozenset[str]()
+    simulated = {n for n in open_sites if not sites[n].enumerable}
+    while True:
+        upstream = structure.ancestors(simulated)
+        simulated |= {n for n in open_sites if n in upstream}
+        summed = tuple(n for n in open_sites if n not in simulated)
+        try:
+            joint = joint_of(structure, observations, summed, dropped)
+            break
+        except UnaffordableError as error:  # too many to be summed out jointly: drawn from their prior
+            simulated |= error.names
+            tied |= error.plates
+    tied |= joint.plates if joint is not None else frozenset()
     order = tuple(n for n in sites if n in simulated)
-    return Question(structure, particles, observations, summed, order, dropped, rows, True, 1)
+    return Question(
+        structure, particles, observations, summed, order, dropped, rows, True, 1, joint, tied
+    )
 
 
 def _simulate(question: Question, seed: int) -> Question:
@@ -321,6 +395,9 @@ def draw_discrete(question: Question, particles: Particles, seed: int) -> Partic
     particles = dict(particles)
     count = len(next(iter(particles.values()))) if particles else question.draws
     generator = torch.Generator().manual_seed(seed)
+    if question.joint is not None:
+        question, drawn = _draw_jointly(question, question.joint, particles, count, generator)
+        particles |= drawn
     order = [n for n in question.structure.sites if n in question.summed]
     for position, name in enumerate(order):
         left = replace(question, summed=tuple(order[position:]))
@@ -331,3 +408,17 @@ def draw_discrete(question: Question, particles: Particles, seed: int) -> Partic
         support = question.structure.sites[name].fn.enumerate_support(expand=False).reshape(-1)
         particles[name] = support[index]
     return particles
+
+
+def _draw_jointly(
+    question: Question, joint: Joint, particles: Particles, count: int, generator: torch.Generator
+) -> tuple[Question, Particles]:
+    """Draw what is summed out jointly; the question with these known, and their values."""
+    log_p = question.assignments(particles or {"": torch.zeros(count)})
+    index = torch.multinomial(log_p.exp(), 1, generator=generator).squeeze(-1)
+    known = {
+        n: Observation(e.value) if n in joint.values else e for n, e in question.observations.items()
+    }
+    summed = tuple(n for n in question.summed if n not in joint.values)
+    drawn = {n: v[index] for n, v in joint.values.items()}
+    return replace(question, observations=known, summed=summed, joint=None), drawn

@@ -15,8 +15,8 @@ from inference.answers.row_draws import blocks, choose, forward
 from inference.answers.row_programs import assumable, conditioned
 from inference.answers.row_proposal import RowProposal
 from inference.answers.row_story import RowStory, row_story_of
+from inference.story.joint import told_apart
 from inference.story.observations import as_observations, require_maskable
-from inference.story.plan import reaches_outside
 from inference.story.structure import Structure
 
 _MOST = 1024  # draws of a row that a sample is chosen from
@@ -78,8 +78,7 @@ def _roles(fit: Fit, row_story: RowStory, assume: Collection[str], assume_all: b
     discrete = [
         n for n in sites if n in relevant and sites[n].discrete and (n not in observations or n in half)
     ]
-    fits = all(sites[n].enumerable and not reaches_outside(structure, n) for n in discrete)
-    if not fits or any(not sites[n].discrete for n in half):
+    if any(not sites[n].enumerable for n in discrete) or any(not sites[n].discrete for n in half):
         return None
     above = set() if guided else structure.ancestors(hidden)  # what is drawn from the story follows them
     told = [
@@ -88,6 +87,8 @@ def _roles(fit: Fit, row_story: RowStory, assume: Collection[str], assume_all: b
     if not all(assumable(sites[n]) for n in told) or not set(assume) <= set(told):
         return None
     dropped = tuple(n for n in sites if n not in relevant and n not in observations)
+    if not told_apart(structure, observations, discrete, dropped):
+        return None
     shared = [] if assume_all else structure.shared_plates([*observations, *discrete, *hidden])
     plates = shared or [row_story.plate]
     return RowProposal(

@@ -67,6 +67,18 @@ def total_log_prob(trace: Any) -> Tensor:
     return total + log_z * (scales.pop() if scales else 1.0)
 
 
+def log_sum(terms: Tensor) -> Tensor:
+    """Log of the sum of exponentials along the first axis; its gradient stays finite where terms are -inf.
+
+    Example:
+        >>> log_sum(torch.tensor([0.0, -torch.inf, 0.0]))
+        tensor(0.6931)
+    """
+    floor = _floor(terms)
+    total = terms.clamp(min=floor).logsumexp(0)
+    return torch.where(total < floor / 2, -torch.inf, total)
+
+
 def _floor(term: Tensor) -> float:
     return -1e100 if term.dtype == torch.float64 else -1e30
 
