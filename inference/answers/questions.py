@@ -132,7 +132,7 @@ class Question:
         with self.structure.call.room(0):
             first = {n: v[0] for n, v in chosen.items()}
             with enumerating(self.summed):
-                trace = self.run(first, {} if joint is None else {n: v[0] for n, v in joint.values.items()})
+                trace = self.run(first, {} if joint is None else joint.first)
                 function(trace)
             sizes = [
                 n["unscaled_log_prob"].numel() * torch.Size(n["fn"].event_shape).numel()
@@ -184,7 +184,7 @@ class Question:
         return self.counted | set(self.observations) | self._beside
 
     def assignments(self, particles: Particles | None = None) -> Tensor:
-        """Log conditional probabilities of the assignments that are summed out jointly: (draws, assignments)."""
+        """Log conditional probabilities of what is summed out jointly: (draws, assignments)."""
         log_w = self.map(lambda trace: row_log_prob(trace, self._told, []), particles, lambda parts: parts)
         return cast(Tensor, log_w.log_softmax(-1))
 
@@ -365,9 +365,7 @@ def _assign(
             tied |= error.plates
     tied |= joint.plates if joint is not None else frozenset()
     order = tuple(n for n in sites if n in simulated)
-    return Question(
-        structure, particles, observations, summed, order, dropped, rows, True, 1, joint, tied
-    )
+    return Question(structure, particles, observations, summed, order, dropped, rows, True, 1, joint, tied)
 
 
 def _simulate(question: Question, seed: int) -> Question:
@@ -416,9 +414,7 @@ def _draw_jointly(
     """Draw what is summed out jointly; the question with these known, and their values."""
     log_p = question.assignments(particles or {"": torch.zeros(count)})
     index = torch.multinomial(log_p.exp(), 1, generator=generator).squeeze(-1)
-    known = {
-        n: Observation(e.value) if n in joint.values else e for n, e in question.observations.items()
-    }
+    known = {n: Observation(e.value) if n in joint.values else e for n, e in question.observations.items()}
     summed = tuple(n for n in question.summed if n not in joint.values)
     drawn = {n: v[index] for n, v in joint.values.items()}
     return replace(question, observations=known, summed=summed, joint=None), drawn

@@ -118,7 +118,7 @@ class Evaluation:
         data, joint = inputs["data"], self.plan.joint
         known = {n: v for n, v in data.items() if n not in self.plan.filled}
         if joint is not None:
-            held = {n: v[0] for n, v in joint.values.items()} if assigned is None else assigned
+            held = joint.first if assigned is None else assigned
             known |= {n: self._with_seen(n, v, data) for n, v in held.items()}
         unknown = Unknown(z, self.slots, data)
         call = replace(self.structure.call, args=inputs["args"], kwargs=inputs["kwargs"])

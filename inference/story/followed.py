@@ -1,15 +1,17 @@
 """Which values a story mixes: what it computes from discrete sites is computed for other values, too.
 
-Beside every tensor that depends on the followed sites stand two others, computed by the same operations: what
-it would be with half of the rows at other values, and with the other half. An element of a tensor that differs
-in both hangs on rows of both halves: it mixes rows. So a sum over rows is found, however it is spelled, also
-where it is compared with a threshold that is never reached.
+Beside every tensor that depends on the followed sites stand two others, computed by the same operations:
+what it would be with half of the rows at other values, and with the other half. An element of a tensor that
+differs in both hangs on rows of both halves: it mixes rows. So a sum over rows is found, however it is
+spelled, also where it is compared with a threshold that is never reached.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ _READ_OUT = frozenset(
     "__bool__ __int__ __float__ __index__ __complex__ __array__ __contains__ item tolist numpy is_nonzero "
     "equal allclose".split()
 )
+_VALIDATING = ("torch.distributions.", "pyro.distributions.")
 _ROUNDING = 1e-5  # relative; far above that of single precision in one operation
 
 
@@ -158,12 +161,17 @@ class _Reading(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if name in _READ_OUT:
+        if name in _READ_OUT and not _in_library(sys._getframe(1)):
             for leaf in tree_leaves((args, dict(kwargs))):
                 known = self.followed.mark(leaf)
                 if known is not None:
                     self.followed.note_read(known.names, name.strip("_"))
         return func(*args, **kwargs)
+
+
+def _in_library(frame: FrameType) -> bool:
+    """Whether a value is read by a distribution that validates its arguments: that decides nothing."""
+    return str(frame.f_globals.get("__name__", "")).startswith(_VALIDATING)
 
 
 def _memory(value: Tensor) -> int:

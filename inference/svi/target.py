@@ -42,6 +42,12 @@ class Target:
     def __init__(self, structure: Structure, observations: Mapping[str, Observation]) -> None:
         self.structure, self.observations = structure, dict(observations)
         self.plan: Plan = plan(structure, observations)
+        if self.plan.joint is not None:
+            raise ValueError(
+                f"{self.plan.joint.why}, so that its values have to be summed out jointly, which SVI cannot "
+                f"do: expected a story that computes row by row what depends on them. Fit it without a guide "
+                f"or networks, or give them in data."
+            )
         self.data: Mapping[str, Tensor] = {n: e.value for n, e in observations.items()}
         self.names = tuple(n for n in structure.sites if n in {*self.plan.unknown, *self.plan.filled})
 

@@ -16,10 +16,13 @@ from inference.density.log_density import LogDensity
 from inference.story.call import Call
 from inference.story.inspection import inspect_rows
 from inference.story.observations import as_observations
+from inference.story.plan import plan
 
 X = torch.tensor([0.0, 1.0, 2.0, 1.5])
-LOCS = torch.tensor([-1.0, 0.5, 2.0])
-W = torch.tensor([[0.5, -1.0, 2.0, 0.3], [1.0, 0.2, 0.1, -0.4], [0.0, 1.5, 0.7, 0.6], [-0.2, 0.4, 1.0, 1.1]])
+LOCS = torch.tensor([-1.0, 0.5, 2.0]).double()
+W = torch.tensor(
+    [[0.5, -1.0, 2.0, 0.3], [1.0, 0.2, 0.1, -0.4], [0.0, 1.5, 0.7, 0.6], [-0.2, 0.4, 1.0, 1.1]]
+).double()
 
 
 def density(story, data=None, args=()):
@@ -109,9 +112,9 @@ MIXING = {
     "quantile": lambda b: b + b.double().quantile(0.6),
     "softmax": lambda b: 4.0 * b.softmax(-1),
     "logsumexp": lambda b: b - b.logsumexp(-1),
-    "matrix": lambda b: W.to(b.dtype) @ b,
-    "einsum": lambda b: torch.einsum("ij,j->i", W.to(b.dtype), b),
-    "inner": lambda b: b + (b @ W[0].to(b.dtype)),
+    "matrix": lambda b: W @ b,
+    "einsum": lambda b: torch.einsum("ij,j->i", W, b),
+    "inner": lambda b: b + (b @ W[0]),
     "norm": lambda b: b / (1 + b.norm()),
     "std": lambda b: b - b.std(),
     "view": lambda b: b + b.view(2, 2).sum(-1).repeat_interleave(2),
@@ -134,14 +137,50 @@ MIXING = {
 }
 
 
+def chosen(story, data=None):
+    return plan(*inspect_rows(Call.bind(story), as_observations({"x": X} if data is None else data)))
+
+
 @pytest.mark.parametrize("spelling", MIXING)
+def test_rows_that_are_mixed_are_found(spelling):
+    joint = chosen(of_rows(normal(MIXING[spelling]))).joint
+    assert joint is not None and joint.count == 16 and set(joint.values) == {"b"}, spelling
+
+
+@pytest.mark.parametrize("spelling", ["mean", "rare", "unique", "softmax", "branch row by row"])
 def test_rows_that_are_mixed_are_summed_out_jointly(spelling):
     """Against a sum over all 2^4 assignments, each by plain Pyro."""
     found = density(of_rows(normal(MIXING[spelling])))
-    assert found.plan.joint is not None and found.plan.joint.count == 16, spelling
     for z in (torch.tensor([-0.7]), torch.tensor([1.2])):
         expected = by_hand(found, z.double(), {"b": (0.0, 1.0)}, {"x": X.double()})
         torch.testing.assert_close(found.log_prob(z[None].double())[0], expected, rtol=1e-9, atol=1e-9)
+    assert found.plan.joint.batched == (spelling not in ("unique", "branch row by row"))
+
+
+MANY = torch.linspace(-1.0, 2.0, 100).double()
+
+
+@pytest.mark.parametrize(
+    "spelling", ["mean", "first", "flip", "softmax", "matrix", "branch on a sum", "branch on a list", "rare"]
+)
+def test_too_many_assignments_are_refused_by_name(spelling):
+    """100 rows: at b.sum() == 2 the plain values are at one assignment of 1e26; the sum is seen all the same."""
+    compute = (lambda b: torch.ones(100, 100).double() @ b) if spelling == "matrix" else MIXING[spelling]
+    with pytest.raises(
+        ValueError, match="site 'b'.*100 values in the plate 'row'.*row by row.*give 'b' in data"
+    ):
+        chosen(of_rows(normal(compute), count=100), {"x": MANY})
+
+
+@pytest.mark.parametrize("threshold", [1, 50, 90, 99])
+@pytest.mark.parametrize("branch", [True, False])
+def test_a_threshold_that_is_hardly_ever_crossed_is_found(threshold, branch):
+    def compute(b):
+        over = b.sum() > threshold
+        return b + ((3.0 if over else 0.0) if branch else torch.where(over, 3.0, 0.0))
+
+    with pytest.raises(ValueError, match="site 'b': the story"):
+        chosen(of_rows(normal(compute), count=100), {"x": MANY})
 
 
 ROW_BY_ROW = {
@@ -150,7 +189,7 @@ ROW_BY_ROW = {
     "masks": lambda b: (b == 1).double() * 3.0,
     "index": lambda b: LOCS[b.long()],
     "Vindex": lambda b: Vindex(W)[torch.arange(4), b.long()],
-    "one-hot": lambda b: (torch.nn.functional.one_hot(b.long(), 3).double() @ LOCS.double()),
+    "one-hot": lambda b: torch.nn.functional.one_hot(b.long(), 3).double() @ LOCS.double(),
     "a sum over no rows": lambda b: (b[..., None] * LOCS).sum(-1),
     "softmax over no rows": lambda b: (b[..., None] * LOCS).softmax(-1)[..., 0],
     "parameters": lambda b: LOCS[b.long()] - LOCS.mean(),
@@ -161,8 +200,4 @@ ROW_BY_ROW = {
 
 @pytest.mark.parametrize("spelling", ROW_BY_ROW)
 def test_rows_that_are_apart_stay_apart(spelling):
-    found = density(of_rows(normal(ROW_BY_ROW[spelling])))
-    assert found.plan.joint is None
-    z = torch.tensor([-0.7]).double()
-    expected = by_hand(found, z, {"b": (0.0, 1.0)}, {"x": X.double()})
-    torch.testing.assert_close(found.log_prob(z[None])[0], expected, rtol=1e-9, atol=1e-9)
+    assert chosen(of_rows(normal(ROW_BY_ROW[spelling]))).joint is None
