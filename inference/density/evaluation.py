@@ -154,7 +154,19 @@ class Evaluation:
         sites = dict(unknown.values) if folded else self._site_values(run, unknown)
         if joint is None:
             return total_log_prob(run) + unknown.log_det, sites, _largest(run)
+        self._require_unscaled(joint, run)
         return self._joint_log_prob(joint, z, inputs), sites, joint.count * _largest(run)
+
+    def _require_unscaled(self, joint: Joint, run: Any) -> None:
+        """Refuse a scale around what is summed out jointly: the sum would have to be scaled, not its terms."""
+        touched = set(joint.values).union(*(self.structure.children(n) for n in joint.values))
+        scales = {n: run.nodes[n]["scale"] for n in sorted(touched) if "scale" in run.nodes.get(n, {})}
+        name = next((n for n, s in scales.items() if isinstance(s, Tensor) or s != 1.0), None)
+        if name is not None:
+            raise ValueError(
+                f"site {name!r}: it is scaled (poutine.scale), expected no scale where discrete sites are "
+                f"summed out jointly ({joint.why}). Drop the scale."
+            )
 
     def _joint_log_prob(self, joint: Joint, z: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """Log density, summed over all assignments of values to what is summed out jointly."""

@@ -13,9 +13,9 @@ from torch import Tensor
 from inference.story.observations import Observation
 from inference.story.structure import Site, Structure
 
-MANY = 20  # sites; of more, fewer assignments are looked at
 _ALL = 16  # assignments that are all looked at
-_LEVELS = 4  # values that every site takes in all of its elements at once
+_MANY = 20  # sites; of more, fewer assignments are looked at
+_NUMBERS = 2**15  # of the largest site; of more, too
 
 Index = dict[str, Tensor]  # site -> positions in its support, in its shape
 
@@ -47,6 +47,12 @@ class Assignments:
     def supports(self) -> dict[str, Tensor]:
         """Site -> its values, (values,)."""
         return {n: self.site(n).fn.enumerate_support(expand=False).reshape(-1) for n in self.names}
+
+    @cached_property
+    def large(self) -> bool:
+        """Whether a run of the story takes long, so that it is run at fewer assignments."""
+        most = max(site.value.numel() for site in self.structure.sites.values())
+        return len(self.names) > _MANY or most > _NUMBERS
 
     def seen(self, name: str) -> Tensor | None:
         """Which elements of a site were seen; ``None`` where none was."""
@@ -96,18 +102,16 @@ class Assignments:
         return self.values(found)
 
     def some(self) -> Iterator[Index]:
-        """Assignments at which what mixes elements shows: all of few, else extremes, mixtures, random ones.
+        """Assignments at which what mixes elements shows: all of few, else random ones and extremes.
 
         A threshold on a sum, a share, a maximum is crossed between the extremes, wherever it lies.
         """
         if self.count(self.names) <= _ALL:
             yield from self._few()
             return
-        yield from (self.equal(0), self.equal(-1), self.random(), self._mostly(0.5))
-        if len(self.names) <= MANY:
-            most = max(len(support) for support in self.supports.values())
-            yield from (self.equal(k) for k in range(1, min(most - 1, _LEVELS)))
-            yield from (self._mostly(0.1), self._mostly(0.9), self.random(), self.random())
+        yield from (self.random(), self._mostly(0.5))
+        if not self.large:
+            yield from (self.equal(0), self.equal(-1), self.random())
 
     def _few(self) -> Iterator[Index]:
         places = [(n, int(i)) for n in self.names for i in self.free(n)]

@@ -71,6 +71,11 @@ class Followed(TorchDispatchMode):
         self._written: dict[int, Mark] = {}  # memory -> what was written there in place
         self._reading = _Reading(self)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch would otherwise import its compiler at the first operation, for a second."""
+        return False
+
     def __enter__(self) -> Followed:
         """Follow until the block ends."""
         super().__enter__()

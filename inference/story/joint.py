@@ -19,6 +19,7 @@ from inference.story.assignments import Assignments
 from inference.story.observations import Observation
 from inference.story.separable import Look, Mixed
 from inference.story.structure import Structure
+from inference.story.support import bounds_of
 
 MOST = 4096  # assignments that are gone through in one batch of runs
 LOOPED = 64  # assignments that are gone through one after another, where a run cannot be batched
@@ -111,6 +112,7 @@ def joint_of(
     if count > min(MOST, _NUMBERS // max(1, largest)):
         raise UnaffordableError(_refusal(look, name, why, count, "too many"), names, plates) from error
     values = look.assignments.every(names)
+    _require_one_support(look, values, {n for n, e in observations.items() if e.complete})
     batched = _batches(look, values)
     if not batched and count > LOOPED:
         slow = f"more than the {LOOPED} that are gone through where the story cannot be run on many at once"
@@ -193,18 +195,42 @@ def _refusal(look: Look, name: str, why: str, count: float, limit: str) -> str:
     )
 
 
+def _require_one_support(look: Look, values: Mapping[str, Tensor], seen: Collection[str]) -> None:
+    """Refuse unknowns whose range follows what is summed out: a point would be another value at each."""
+    structure = look.assignments.structure
+    below = set[str]().union(*(structure.children(name) for name in values))
+    sites = {n: s for n, s in structure.sample_sites.items() if n in below and n not in seen}
+    ranged = [n for n, s in sites.items() if not s.discrete and not s.observed]
+    if not ranged:
+        return
+    found: dict[str, list[Tensor]] = {}
+    with structure.call.room(0), torch.no_grad():
+        point = next(look.points())
+        for place in (0, len(next(iter(values.values()))) // 2, -1):
+            run = look.run({**point, **{n: v[place] for n, v in values.items()}})
+            for name in ranged:
+                own = [torch.as_tensor(b) for b in bounds_of(run.nodes[name]["fn"].support)]
+                before = found.setdefault(name, own)
+                if any(not torch.equal(b, o) for b, o in zip(before, own, strict=True)):
+                    raise ValueError(
+                        f"site {name!r}: its support depends on {', '.join(map(repr, sorted(values)))}, "
+                        f"which would be summed out; expected a support that does not. Give {name!r} a "
+                        f"fixed support and scale it in the story, or give one of them in data."
+                    )
+
+
 def _batches(look: Look, values: Mapping[str, Tensor]) -> bool:
     """Whether the story's density at several assignments comes out of one batched run."""
     count = len(next(iter(values.values())))
     some = {n: v[[0, count // 2, -1]] for n, v in values.items()}
     enumerated = tuple(n for n in look.assignments.names if n not in values)
-    point = next(look.points())
 
     def density(assigned: Mapping[str, Tensor]) -> Tensor:
         run = look.run({**point, **assigned}, enumerated)
         return torch.as_tensor(run.log_prob_sum())
 
-    with torch.no_grad():
+    with look.assignments.structure.call.room(0), torch.no_grad():
+        point = next(look.points())
         alone = torch.stack([density({n: v[i] for n, v in some.items()}) for i in range(3)])
         try:
             together = torch.vmap(density)(some)

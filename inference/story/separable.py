@@ -20,11 +20,11 @@ from pyro import poutine
 from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
-from inference.story.assignments import MANY, Assignments, Index
+from inference.story.assignments import Assignments, Index
 from inference.story.followed import Followed
 from inference.story.handlers import Known
 
-_AGAIN = 3  # assignments that are compared at a second point
+_AGAIN = 2  # assignments that are compared at a second point
 _TOLERANCE = {torch.float64: 1e-5}  # relative; a story may compute parts of a term in single precision
 _COARSE = 1e-3
 
@@ -58,31 +58,34 @@ class Look:
 
     def mixed(self, held: Collection[str] = ()) -> Mixed | None:
         """The sites that cannot be summed out row by row, with some held; ``None`` if all others can."""
-        free = tuple(n for n in self.assignments.names if n not in held)
-        points = list(self.points())
-        with torch.no_grad():
+        some = self.assignments
+        free = tuple(n for n in some.names if n not in held)
+        with some.structure.call.room(0), torch.no_grad():
+            points = list(self.points())
             found = self._followed(points[0], free)
             for number, point in enumerate(points):
-                some = islice(self.assignments.some(), _AGAIN if number else None)
-                found = found or self._compared(point, free, some)
+                tried = some.some() if number == 0 else islice(some.some(), 1 if some.large else _AGAIN)
+                found = found or self._compared(point, free, tried)
         return found
 
     def points(self) -> Iterator[dict[str, Tensor]]:
-        """Values of all sites that draw one: those of the inspection, and of a run without data."""
+        """Values of all sites that draw one: those of the inspection, and of a run without data.
+
+        Call this and :meth:`run` inside the story's room.
+        """
         structure = self.assignments.structure
         names = [n for n, s in structure.sample_sites.items() if not s.observed]
         yield {n: structure.sites[n].value for n in names}
         try:
-            with structure.call.room(1), torch.no_grad():
-                run: Any = poutine.trace(structure.call).get_trace()
+            run: Any = poutine.trace(structure.call).get_trace()
             yield {n: run.nodes[n]["value"] for n in names}
         except Exception:  # an improper prior, or a draw that the story cannot go on with
             return
 
-    def run(self, known: Mapping[str, Tensor], summed: Collection[str] = (), seed: int = 0) -> Any:
+    def run(self, known: Mapping[str, Tensor], summed: Collection[str] = ()) -> Any:
         """A run of the story at known values, the summed sites enumerated, with the densities that count."""
         structure = self.assignments.structure
-        with structure.call.room(seed), EnumMessenger(-1 - structure.nesting), self._known(known, summed):
+        with EnumMessenger(-1 - structure.nesting), self._known(known, summed):
             run: Any = poutine.trace(structure.call).get_trace()
             counted = self._counted(run)
             run.compute_log_prob(lambda name, site: name in counted)
@@ -102,9 +105,7 @@ class Look:
         """Follow values through the story, those of every plate's rows apart."""
         some = self.assignments
         plates = dict.fromkeys(p.name for n in free for p in some.site(n).plates if p.size > 1)
-        starts = [some.random()]
-        if len(some.names) <= MANY:
-            starts += [some.equal(0), some.equal(-1)]
+        starts = [some.random()] if some.large else [some.random(), some.equal(0), some.equal(-1)]
         for plate in plates:
             for start in starts:
                 if (found := self._followed_once(point, plate, free, start)) is not None:
@@ -119,7 +120,7 @@ class Look:
         values = self.assignments.values(start)
         pairs = {n: (values[n], both) for n, both in others.items()}
         try:
-            with call.room(0), Followed(pairs) as eye, self._known({**point, **values}):
+            with Followed(pairs) as eye, self._known({**point, **values}):
                 run: Any = poutine.trace(call).get_trace()
                 parts = [part for n in self._counted(run) for part in _parts(run.nodes[n])]
         except Exception:  # a story that fails at these values; other assignments are compared
@@ -136,11 +137,11 @@ class Look:
     # ---- compared with runs on plain values
 
     def _compared(
-        self, point: Mapping[str, Tensor], free: Sequence[str], some: Iterator[Index]
+        self, point: Mapping[str, Tensor], free: Sequence[str], tried: Iterator[Index]
     ) -> Mixed | None:
         """Compare what sites count in the enumerated run, picked at assignments, with plain runs."""
         enumerated: Any = None
-        for index in some:
+        for index in tried:
             values = {**point, **self.assignments.values(index)}
             plain = self.run(values)
             try:
@@ -159,7 +160,7 @@ class Look:
 
     def _repeats(self, name: str, plain: Any, values: Mapping[str, Tensor]) -> bool:
         """Whether a site counts the same again: not where the story draws random numbers of its own."""
-        again = self.run(values, seed=7).nodes[name]["log_prob"]
+        again = self.run(values).nodes[name]["log_prob"]
         return not _apart(again, plain.nodes[name]["log_prob"])
 
     def _differs(
