@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from inference.answers.questions import Question, draw_discrete
+from inference.answers.question import Question, draw_discrete
 from inference.answers.result import Fit, Particles, run_forward
 from inference.story.structure import Plate
 

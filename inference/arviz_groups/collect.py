@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from inference.answers.predictive import generate
-from inference.answers.questions import Question, ask
+from inference.answers.question import Question
+from inference.answers.questions import ask
 from inference.answers.result import Fit
 from inference.arviz_groups import rows
 from inference.arviz_groups.build import Group, build

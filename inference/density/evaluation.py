@@ -158,7 +158,7 @@ class Evaluation:
         return self._joint_log_prob(joint, z, inputs), sites, joint.count * _largest(run)
 
     def _require_unscaled(self, joint: Joint, run: Any) -> None:
-        """Refuse a scale around what is summed out jointly: the sum would have to be scaled, not its terms."""
+        """Refuse a scale around what is summed out jointly: its terms would be scaled, not the sum."""
         touched = set(joint.values).union(*(self.structure.children(n) for n in joint.values))
         scales = {n: run.nodes[n]["scale"] for n in sorted(touched) if "scale" in run.nodes.get(n, {})}
         name = next((n for n, s in scales.items() if isinstance(s, Tensor) or s != 1.0), None)

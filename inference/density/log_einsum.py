@@ -1,4 +1,4 @@
-"""Sums of products of exponentials, in log space: what Pyro's contraction carries out, one equation at a time.
+"""Sums of products of exponentials, in log space: what Pyro's contraction is carried out by.
 
 ``pyro.ops.einsum.torch_log`` does the same with a logarithm that ``torch.vmap`` cannot batch; here everything
 can be, so that a contraction may be done for many assignments of other sites at once.

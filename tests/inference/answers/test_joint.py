@@ -26,7 +26,7 @@ def centred(n):
 
 
 def log_joint(x, rows=None):
-    """log p(a, b, x) of the story above, at the points of the grid and all assignments: (400, assignments)."""
+    """log p(a, b, x) of the story above on the grid and at all assignments: (400, assignments)."""
     rows = ROWS if rows is None else rows
     like = dist.Normal(rows - rows.mean(-1, keepdim=True), 0.5).log_prob(x).sum(-1)
     coins = dist.Bernoulli(GRID[:, None, None]).log_prob(rows).sum(-1)
@@ -118,6 +118,10 @@ def test_only_what_is_missing_is_gone_through():
     table = found.probabilities("b")[missing, 1]
     of_rows = p.flatten().softmax(0).reshape(p.shape).sum(0)
     torch.testing.assert_close(table, of_rows @ rows[:, missing], atol=0.03, rtol=0)
+    shares = rows.mean(-1)
+    mean = of_rows @ shares
+    sd = (of_rows @ (shares - mean) ** 2).sqrt()
+    assert abs(found.draws["share"].mean() - mean) < 4 * sd / math.sqrt(1000)
 
 
 def test_many_data_sets_share_a_sum():

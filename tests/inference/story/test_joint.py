@@ -1,7 +1,6 @@
-"""Discrete sites whose rows a story mixes: found in every spelling, summed out jointly, or refused by name."""
+"""Discrete sites whose rows a story mixes: found in every spelling, summed out jointly or refused."""
 
 import itertools
-import math
 
 import numpy as np
 import pyro
@@ -11,7 +10,7 @@ import torch
 from pyro import poutine
 from pyro.ops.indexing import Vindex
 
-from inference import fit, prior
+from inference import fit
 from inference.density.log_density import LogDensity
 from inference.story.call import Call
 from inference.story.inspection import inspect_rows
@@ -31,7 +30,7 @@ def density(story, data=None, args=()):
 
 
 def by_hand(found, z, open_sites, data):
-    """Log joint at a point, the discrete sites summed out by plain Pyro at every assignment: site -> values."""
+    """Log joint at a point, discrete sites (site -> values) summed over all assignments, by plain Pyro."""
     with torch.no_grad():
         sites = found.constrain(z[None])
     known = {n: v[0] for n, v in sites.items() if n in found.plan.unknown}
@@ -164,7 +163,7 @@ MANY = torch.linspace(-1.0, 2.0, 100).double()
     "spelling", ["mean", "first", "flip", "softmax", "matrix", "branch on a sum", "branch on a list", "rare"]
 )
 def test_too_many_assignments_are_refused_by_name(spelling):
-    """100 rows: at b.sum() == 2 the plain values are at one assignment of 1e26; the sum is seen all the same."""
+    """100 rows: that the sum is 2 is true at few of 2^100 assignments; the sum is seen all the same."""
     compute = (lambda b: torch.ones(100, 100).double() @ b) if spelling == "matrix" else MIXING[spelling]
     with pytest.raises(
         ValueError, match="site 'b'.*100 values in the plate 'row'.*row by row.*give 'b' in data"
@@ -201,3 +200,211 @@ ROW_BY_ROW = {
 @pytest.mark.parametrize("spelling", ROW_BY_ROW)
 def test_rows_that_are_apart_stay_apart(spelling):
     assert chosen(of_rows(normal(ROW_BY_ROW[spelling]))).joint is None
+
+
+def nested(compute):
+    """Kinds of groups and of their members; ``compute`` makes the mean of x of both."""
+
+    def story():
+        a = pyro.sample("a", dist.Beta(2.0, 2.0))
+        with pyro.plate("group", 2, dim=-2):
+            g = pyro.sample("g", dist.Bernoulli(a))
+            with pyro.plate("member", 3, dim=-1):
+                b = pyro.sample("b", dist.Bernoulli(0.3))
+                pyro.sample("x", dist.Normal(compute(g, b), 0.5))
+
+    return story
+
+
+TABLE = torch.tensor([[0.0, 1.0, 2.0], [1.5, -0.5, 0.4]]).double()
+NESTED = {
+    "over members": (lambda g, b: g + b - b.mean(-1, keepdim=True), {"b"}),
+    "over groups": (lambda g, b: g + b - b.mean(-2, keepdim=True), {"b"}),
+    "groups": (lambda g, b: b + g * g.sum(), {"g"}),
+    "neighbours": (lambda g, b: g + b.flip(-1), {"b"}),
+    "both": (lambda g, b: b * b.sum() + g.flip(-2), {"g", "b"}),
+    "a group's members": (lambda g, b: torch.where(g == 1, b.any(-1, keepdim=True).double(), b), {"b"}),
+    "row by row": (lambda g, b: 2.0 * g - b * g, set()),
+}
+
+
+@pytest.mark.parametrize("spelling", NESTED)
+def test_plates_in_plates(spelling):
+    compute, mixed = NESTED[spelling]
+    found = density(nested(compute), {"x": TABLE})
+    assert (set() if found.plan.joint is None else set(found.plan.joint.values)) == mixed
+    z = torch.tensor([0.4]).double()
+    expected = by_hand(found, z, {"g": (0.0, 1.0), "b": (0.0, 1.0)}, {"x": TABLE})
+    torch.testing.assert_close(found.log_prob(z[None])[0], expected, rtol=1e-8, atol=1e-8)
+
+
+def through_a_deterministic_site():
+    a = pyro.sample("a", dist.Beta(2.0, 2.0))
+    with pyro.plate("row", 4):
+        b = pyro.sample("b", dist.Bernoulli(a))
+    share = pyro.deterministic("share", b.mean())
+    with pyro.plate("again", 4):
+        pyro.sample("x", dist.Normal(share + torch.arange(4.0), 0.5))
+
+
+def in_a_prior():
+    a = pyro.sample("a", dist.Beta(2.0, 2.0))
+    with pyro.plate("row", 4):
+        b = pyro.sample("b", dist.Bernoulli(a))
+        c = pyro.sample("c", dist.Bernoulli((0.2 + 0.6 * b.mean()).expand(4)))
+        pyro.sample("x", dist.Normal(2.0 * c - b, 0.5))
+
+
+def in_a_probability():
+    a = pyro.sample("a", dist.Dirichlet(torch.tensor([2.0, 3.0])))
+    with pyro.plate("row", 4):
+        b = pyro.sample("b", dist.Categorical(a))
+        probs = torch.tensor([[0.9, 0.1], [0.3, 0.7]]).double()
+        c = pyro.sample("c", dist.Categorical(probs[b].mean(0)))
+        pyro.sample("x", dist.Normal(1.5 * c + b, 0.5))
+
+
+def in_a_factor():
+    a = pyro.sample("a", dist.Beta(2.0, 2.0))
+    with pyro.plate("row", 4):
+        b = pyro.sample("b", dist.Bernoulli(a))
+        pyro.sample("x", dist.Normal(b, 0.5))
+        pyro.factor("pull", -((b - b.mean()) ** 2))
+
+
+def in_a_mask():
+    a = pyro.sample("a", dist.Beta(2.0, 2.0))
+    with pyro.plate("row", 4):
+        b = pyro.sample("b", dist.Bernoulli(a))
+        with poutine.mask(mask=b.cumsum(-1) > 1):
+            pyro.sample("x", dist.Normal(b, 0.5))
+
+
+def neighbours_in_a_grid():
+    """An Ising model of four spins, whose coupling is unknown."""
+    a = pyro.sample("a", dist.Normal(0.0, 1.0))
+    with pyro.plate("row", 4):
+        b = pyro.sample("b", dist.Bernoulli(0.5))
+        pyro.sample("x", dist.Normal(2.0 * b, 0.5))
+    pyro.factor("bonds", a * ((2 * b[1:] - 1) * (2 * b[:-1] - 1)).sum())
+
+
+def written_in_place():
+    a = pyro.sample("a", dist.Beta(2.0, 2.0))
+    with pyro.plate("row", 4):
+        b = pyro.sample("b", dist.Bernoulli(a))
+        loc = torch.zeros(4).double()
+        loc[1:] = b[:-1].double()
+        pyro.sample("x", dist.Normal(loc + b, 0.5))
+
+
+BOTH = (0.0, 1.0)
+ELSEWHERE = {
+    "through a deterministic site": (through_a_deterministic_site, {"b": BOTH}, {"b"}),
+    "in a prior": (in_a_prior, {"b": BOTH, "c": BOTH}, {"b"}),
+    "in a probability": (in_a_probability, {"b": BOTH, "c": BOTH}, {"b"}),
+    "in a factor": (in_a_factor, {"b": BOTH}, {"b"}),
+    "in a mask": (in_a_mask, {"b": BOTH}, {"b"}),
+    "neighbours in a grid": (neighbours_in_a_grid, {"b": BOTH}, {"b"}),
+    "written in place": (written_in_place, {"b": BOTH}, {"b"}),
+}
+
+
+@pytest.mark.parametrize("case", ELSEWHERE)
+def test_rows_that_are_mixed_elsewhere(case):
+    story, open_sites, mixed = ELSEWHERE[case]
+    found = density(story)
+    assert found.plan.joint is not None and set(found.plan.joint.values) == mixed
+    z = torch.tensor([0.4]).double()
+    expected = by_hand(found, z, open_sites, {"x": X.double()})
+    torch.testing.assert_close(found.log_prob(z[None])[0], expected, rtol=1e-8, atol=1e-8)
+
+
+def hidden_chain():
+    """A chain of states for each of two rows; the plate holds rows, the loop steps."""
+    stay = pyro.sample("a", dist.Beta(2.0, 2.0))
+    with pyro.plate("row", 2, dim=-1):
+        state = torch.zeros(()).long()
+        for t in pyro.markov(range(3)):
+            up = torch.where(state == 1, stay, 1 - stay)
+            state = pyro.sample(f"state_{t}", dist.Categorical(torch.stack([1 - up, up], -1)))
+            pyro.sample(f"x_{t}", dist.Normal(LOCS[state], 0.5))
+
+
+def validated():
+    a = pyro.sample("a", dist.Beta(2.0, 2.0))
+    with pyro.plate("row", 100):
+        b = pyro.sample("b", dist.Bernoulli(a))
+        pyro.sample("x", dist.Normal(b, 0.5 + b, validate_args=True))
+
+
+def counted_only():
+    a = pyro.sample("a", dist.Beta(2.0, 2.0))
+    with pyro.plate("row", 100):
+        b = pyro.sample("b", dist.Bernoulli(a))
+        pyro.sample("x", dist.Normal(b, 0.5))
+    pyro.deterministic("count", b.sum())
+
+
+def one_by_one():
+    a = pyro.sample("a", dist.Beta(2.0, 2.0))
+    total = 0.0
+    for i in pyro.plate("row", 4):
+        total = total + pyro.sample(f"b_{i}", dist.Bernoulli(a))
+    pyro.sample("x", dist.Normal(total, 0.5))
+
+
+def over_events():
+    """A sum over the elements of an event, in every row."""
+    a = pyro.sample("a", dist.Beta(2.0, 2.0))
+    with pyro.plate("row", 4):
+        b = pyro.sample("b", dist.Categorical(torch.stack([a, 1 - a])))
+        loc = W[:2][b]
+        pyro.sample("x", dist.Normal(loc - loc.mean(-1, keepdim=True), 0.5).to_event(1))
+
+
+HONEST = {
+    "hidden chain": (hidden_chain, {f"x_{t}": torch.tensor([0.3, 1.0]) for t in range(3)}),
+    "validated": (validated, {"x": MANY}),
+    "counted only": (counted_only, {"x": MANY}),
+    "one by one": (one_by_one, {"x": torch.tensor(2.0)}),
+    "over events": (over_events, {"x": torch.zeros(4, 4)}),
+}
+
+
+@pytest.mark.parametrize("case", HONEST)
+def test_what_does_not_mix_rows_is_left_alone(case):
+    story, data = HONEST[case]
+    assert chosen(story, data).joint is None
+
+
+def test_a_range_that_follows_what_is_summed_out_is_refused():
+    def story():
+        with pyro.plate("row", 4):
+            b = pyro.sample("b", dist.Bernoulli(0.4))
+        u = pyro.sample("u", dist.Uniform(0.0, 1.0 + b.sum()))
+        with pyro.plate("again", 4):
+            pyro.sample("x", dist.Normal(u, 0.5))
+
+    with pytest.raises(ValueError, match="site 'u': its support depends on 'b'"):
+        chosen(story)
+
+
+def test_a_scale_around_what_hangs_together_is_refused():
+    def story():
+        with poutine.scale(scale=2.0):
+            of_rows(normal(MIXING["mean"]))()
+
+    with pytest.raises(ValueError, match="site 'b': it is scaled"):
+        fit(story, {"x": X})
+
+
+def test_few_rows_of_many_values():
+    """Three rows of a binomial site: 5^3 assignments."""
+    found = density(
+        of_rows(normal(lambda b: b - b.mean()), lambda a: dist.Binomial(4, a), count=3), {"x": X[:3]}
+    )
+    assert found.plan.joint.count == 125
+    z = torch.tensor([0.4]).double()
+    expected = by_hand(found, z, {"b": range(5)}, {"x": X[:3].double()})
+    torch.testing.assert_close(found.log_prob(z[None])[0], expected, rtol=1e-8, atol=1e-8)
