@@ -117,7 +117,7 @@ def test_the_log_joint_of_rows_that_hang_together():
             b = pyro.sample("b", dist.Bernoulli(a))
             pyro.sample("x", dist.Normal(b - b.mean(), 0.5))
 
-    simulated = from_prior(centred, (2,), None, None, 3, SEED)
+    simulated = from_prior(centred, (2,), None, ["x"], 3, SEED)
     data = simulated.stacked_data()
     found = log_joint(simulated.structure, {"a": simulated.truth["a"][:, None]}, data)
     assert found is not None
