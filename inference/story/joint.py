@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -112,7 +113,7 @@ def joint_of(
     if count > min(MOST, _NUMBERS // max(1, largest)):
         raise UnaffordableError(_refusal(look, name, why, count, "too many"), names, plates) from error
     values = look.assignments.every(names)
-    _require_one_support(look, values, {n for n, e in observations.items() if e.complete})
+    _require_one_form(look, values, {n for n, e in observations.items() if e.complete})
     batched = _batches(look, values)
     if not batched and count > LOOPED:
         slow = f"more than the {LOOPED} that are gone through where the story cannot be run on many at once"
@@ -195,28 +196,37 @@ def _refusal(look: Look, name: str, why: str, count: float, limit: str) -> str:
     )
 
 
-def _require_one_support(look: Look, values: Mapping[str, Tensor], seen: Collection[str]) -> None:
-    """Refuse unknowns whose range follows what is summed out: a point would be another value at each."""
-    structure = look.assignments.structure
-    below = set[str]().union(*(structure.children(name) for name in values))
-    sites = {n: s for n, s in structure.sample_sites.items() if n in below and n not in seen}
-    ranged = [n for n, s in sites.items() if not s.discrete and not s.observed]
-    if not ranged:
-        return
+def _require_one_form(look: Look, values: Mapping[str, Tensor], seen: Collection[str]) -> None:
+    """Refuse sites, and ranges of unknowns, that follow what is summed out."""
+    structure, names = look.assignments.structure, ", ".join(map(repr, sorted(values)))
+    below = set[str]().union(*(structure.children(name) for name in values)) - set(seen)
+    ranged = [
+        n for n, s in structure.sample_sites.items() if n in below and not s.discrete and not s.observed
+    ]
     found: dict[str, list[Tensor]] = {}
     with structure.call.room(0), torch.no_grad():
         point = next(look.points())
         for place in (0, len(next(iter(values.values()))) // 2, -1):
             run = look.run({**point, **{n: v[place] for n, v in values.items()}})
+            other = set(structure.sites).symmetric_difference(n for n, m in run.nodes.items() if _draws(m))
+            if other:
+                raise ValueError(
+                    f"site {min(other)!r}: the story has it or not by the values of {names}, which would be "
+                    f"summed out; expected the same sites in every run. Give {names} in data."
+                )
             for name in ranged:
                 own = [torch.as_tensor(b) for b in bounds_of(run.nodes[name]["fn"].support)]
                 before = found.setdefault(name, own)
                 if any(not torch.equal(b, o) for b, o in zip(before, own, strict=True)):
                     raise ValueError(
-                        f"site {name!r}: its support depends on {', '.join(map(repr, sorted(values)))}, "
-                        f"which would be summed out; expected a support that does not. Give {name!r} a "
-                        f"fixed support and scale it in the story, or give one of them in data."
+                        f"site {name!r}: its support depends on {names}, which would be summed out; expected "
+                        f"a support that does not. Give {name!r} a fixed support and scale it in the story, "
+                        f"or give one of them in data."
                     )
+
+
+def _draws(node: Any) -> bool:
+    return bool(node["type"] == "sample" and not site_is_subsample(node))
 
 
 def _batches(look: Look, values: Mapping[str, Tensor]) -> bool:
@@ -231,8 +241,8 @@ def _batches(look: Look, values: Mapping[str, Tensor]) -> bool:
 
     with look.assignments.structure.call.room(0), torch.no_grad():
         point = next(look.points())
-        alone = torch.stack([density({n: v[i] for n, v in some.items()}) for i in range(3)])
         try:
+            alone = torch.stack([density({n: v[i] for n, v in some.items()}) for i in range(3)])
             together = torch.vmap(density)(some)
         except Exception:  # whatever a user's program does that cannot be batched
             return False

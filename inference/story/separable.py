@@ -143,7 +143,10 @@ class Look:
         enumerated: Any = None
         for index in tried:
             values = {**point, **self.assignments.values(index)}
-            plain = self.run(values)
+            try:
+                plain = self.run(values)
+            except Exception:  # a story that fails at these values
+                continue
             try:
                 if enumerated is None or len(free) < len(self.assignments.names):  # others are held
                     enumerated = self.run(values, free)
@@ -151,6 +154,8 @@ class Look:
                 plain.pack_tensors()
             except (RuntimeError, IndexError, ValueError, TypeError, KeyError) as error:
                 return Mixed(frozenset(free), "cannot be run with all its values at once", error)
+            if self._counted(plain) != self._counted(enumerated):
+                return Mixed(frozenset(free), "has other sites where its values are others")
             for name in self._counted(plain):
                 if self._differs(name, plain, enumerated, free, index) and self._repeats(name, plain, values):
                     parents = self.assignments.structure.sites[name].parents | {name}

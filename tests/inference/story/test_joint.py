@@ -390,6 +390,18 @@ def test_a_range_that_follows_what_is_summed_out_is_refused():
         chosen(story)
 
 
+def test_sites_that_come_and_go_with_what_is_summed_out_are_refused():
+    def story():
+        with pyro.plate("row", 4):
+            b = pyro.sample("b", dist.Bernoulli(0.4))
+            pyro.sample("x", dist.Normal(b, 0.5))
+        if b.sum() > 2:
+            pyro.sample("more", dist.Normal(0.0, 1.0))
+
+    with pytest.raises(ValueError, match="site 'more': the story has it or not by the values of 'b'"):
+        chosen(story)
+
+
 def test_a_scale_around_what_hangs_together_is_refused():
     def story():
         with poutine.scale(scale=2.0):
