@@ -75,7 +75,8 @@ def fit(
             class (or ``functools.partial`` of one) is constructed anew for every restart. Networks keep their
             dtype, and the data are cast to it.
         data: site name -> tensor, array or numpy masked array (True = missing), in the site's full
-            shape. Discrete sites left out are summed out; continuous ones are inferred. Or a loader, an
+            shape. Discrete sites left out are summed out (where the story mixes their rows, over up to 4,096
+            assignments of values to rows; more are refused); continuous ones are inferred. Or a loader, an
             iterable of such mappings with a ``dataset`` (a torch ``DataLoader``), which makes the batches.
         args, kwargs: what the story is called with. An omitted argument named ``n`` is the number of
             rows of the data. Floating-point tensors are cast on a copy, to float64 without networks.

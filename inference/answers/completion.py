@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.answers.questions import about_fitted_rows, draw_discrete
+from inference.answers.question import draw_discrete
+from inference.answers.questions import about_fitted_rows
 from inference.answers.result import Fit, Particles, run_forward
 from inference.story.plan import Plan
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from inference.answers.questions import Question, draw_discrete
+from inference.answers.question import Question, draw_discrete
 from inference.answers.result import Fit, Particles, run_forward
 from inference.story.structure import Plate
 
@@ -92,11 +92,14 @@ def _row_by_row(
                     f"sites: {name!r} is shared by all rows, while given values are answered row by "
                     f"row. Ask for it without `given`, or fit the story with those rows in data."
                 )
-    plates = [rows] if rows is not None else []
+    plates = [rows] if rows is not None and rows.name not in question.tied else []
     log_w = question.log_rows(plates).reshape(question.draws, -1)
     index = torch.multinomial(
         log_w.T.softmax(-1), count, replacement=True, generator=generator
     ).T.contiguous()  # (count, rows)
+    if not plates:  # all rows together are one question
+        particles = {n: v[index[:, 0]] for n, v in question.particles.items()}
+        return _forward(fit, question, particles, sites, count, _seed(generator))
     runs, place = _layers(index)
     particles = {n: v[runs] for n, v in question.particles.items()}
     drawn = _forward(fit, question, particles, sites, len(runs), _seed(generator))

@@ -1,4 +1,4 @@
-"""Every question is a conditioning of the same story: who is known, summed out, simulated, dropped.
+"""Turn what a user gives and asks into a question to a fit.
 
 A question about new rows holds the global draws fixed, sums local discrete sites out exactly and draws
 local continuous sites from their prior, one for every global draw (importance sampling with the prior as
@@ -7,129 +7,22 @@ proposal). A question about the fitted rows keeps their latents and conditions o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
-from pyro import poutine
-from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
+from inference.answers.question import Question, draw_discrete
 from inference.answers.result import Fit, Particles, run_forward
-from inference.compiler.vmapped import Vmapped
-from inference.density.enumeration import row_log_prob, table
-from inference.story.handlers import Known
 from inference.story.inspection import inspect_rows
+from inference.story.joint import UnaffordableError, joint_of
 from inference.story.observations import Observation, as_observations, factorized, require_maskable
-from inference.story.plan import enumerating, reaches_outside
 from inference.story.structure import Plate, Structure
 
 _DISCRETE = 4000  # draws of global discrete sites where nothing continuous was unknown
 _SIMULATED = 1000  # global draws that are kept when local continuous sites must be simulated
-
-
-@dataclass(frozen=True)
-class Question:
-    """A story, what is given, and what becomes of every other site.
-
-    Attributes:
-        particles: known latent sites, one value per draw: site -> (draws, *site shape).
-        observations: what is given, checked; for the fitted rows, their data.
-        summed: local discrete sites that are summed out.
-        simulated: local sites that are drawn from their prior, given the global draws.
-        dropped: sites that do not matter for this question.
-        rows: the data plate in this question.
-        new: whether the rows are new.
-        draws: number of draws.
-    """
-
-    structure: Structure
-    particles: Particles
-    observations: Mapping[str, Observation]
-    summed: tuple[str, ...]
-    simulated: tuple[str, ...]
-    dropped: tuple[str, ...]
-    rows: Plate | None
-    new: bool
-    draws: int
-
-    @property
-    def counted(self) -> set[str]:
-        """Sites whose density is the answer: what was seen, and what is summed out."""
-        seen = {n for n in self.observations if n not in self.particles or n in self.seen}
-        if not self.new:
-            seen |= {n for n, s in self.structure.sample_sites.items() if s.observed}
-        return seen | set(self.summed)
-
-    @property
-    def _beside(self) -> set[str]:
-        """Known latent sites that depend on summed-out ones, and so tell of them."""
-        hidden = set(self.summed)
-        return {n for n in self.particles if hidden & self.structure.ancestors([n])}
-
-    def shared_plates(self, names: Collection[str] = (), without: Collection[str] = ()) -> list[Plate]:
-        """The plates that the counted and simulated sites (and ``names``) share, outermost first.
-
-        New rows are separate questions, also where sites that they share are simulated.
-        """
-        sites = self.structure.sites
-        simulated = [n for n in self.simulated if self.rows is None or sites[n].within(self.rows)]
-        involved = [n for n in [*self.counted, *simulated, *names] if n not in without]
-        return self.structure.shared_plates(involved)
-
-    def known(self, particle: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Values of the known sites for one draw."""
-        values = {n: e.value for n, e in self.observations.items()}
-        return {**values, **{n: v for n, v in particle.items() if n in self.structure.sites}}
-
-    @property
-    def seen(self) -> dict[str, Tensor]:
-        """Masks of half-seen data."""
-        return {n: e.seen for n, e in self.observations.items() if e.seen is not None}
-
-    def run(self, particle: Mapping[str, Tensor]) -> Any:
-        """Run the story under enumeration at one draw; call inside :func:`isolated`."""
-        stand_in = {n: self.structure.sites[n].value for n in self.dropped}
-        known = Known(self.known(particle), self.seen, self.summed, stand_in)
-        with EnumMessenger(-1 - self.structure.nesting), known:
-            return poutine.trace(self.structure.call).get_trace()
-
-    def map(self, function: Callable[[Any], Any], particles: Particles | None = None) -> Any:
-        """Evaluate a function of one draw's run at every draw."""
-        chosen = self.particles if particles is None else particles
-        count = self.draws if particles is None else len(next(iter(particles.values())))
-        chosen = {**chosen, "": torch.zeros(count)}
-        with self.structure.call.room(0):
-            first = {n: v[0] for n, v in chosen.items()}
-            with enumerating(self.summed):
-                trace = self.run(first)
-                function(trace)
-            sizes = [
-                n["unscaled_log_prob"].numel() * torch.Size(n["fn"].event_shape).numel()
-                for n in trace.nodes.values()
-                if "unscaled_log_prob" in n
-            ]
-            return Vmapped(lambda p: function(self.run(p)), max(sizes, default=1))(chosen)
-
-    def log_rows(self, plates: list[Plate]) -> Tensor:
-        """Log density of the counted sites, per draw and per row: (draws, *plate sizes), in nats."""
-        beside, hidden = self._beside, set(self.summed)
-
-        def one(trace: Any) -> Tensor:
-            total = row_log_prob(trace, self.counted | beside, plates)
-            if not beside:
-                return total
-            known = row_log_prob(trace, hidden | beside, plates)  # what is known is no answer
-            return total - known + row_log_prob(trace, hidden, plates)
-
-        return self.map(one)
-
-    def tables(self, site: str, particles: Particles | None = None) -> Tensor:
-        """Log conditional probabilities of a summed-out site: (draws, *site shape, categories)."""
-        counted = self.counted | set(self.observations) | self._beside
-        shape = self.structure.sites[site].shape
-        return self.map(lambda trace: table(trace, counted, site).reshape(*shape, -1), particles)
 
 
 def ask(
@@ -208,6 +101,7 @@ def about_fitted_rows(fit: Fit, targets: Collection[str] = ()) -> Question:
     relevant = fit.structure.ancestors(targets)
     asked = [n for n in (*fit.plan.dropped, *fit.plan.imputed) if n in relevant]
     summed = [*fit.plan.summed, *(n for n in asked if sites[n].enumerable)]
+    joint = fit.plan.joint
     for name in asked:
         if name not in summed and name in fit.plan.dropped:
             particles[name] = _drawn_before(fit, name)
@@ -216,8 +110,9 @@ def about_fitted_rows(fit: Fit, targets: Collection[str] = ()) -> Question:
     particles = {n: v for n, v in particles.items() if n in sites}
     count = len(next(iter(particles.values()))) if particles else 1
     return Question(
-        fit.structure, particles, fit.observations, tuple(summed), (), dropped, fit.rows, False, count
-    )
+        fit.structure, particles, fit.observations, tuple(summed), (), dropped, fit.rows, False, count,
+        joint, frozenset() if joint is None else joint.plates,
+    )  # fmt: skip
 
 
 def _drawn_before(fit: Fit, name: str) -> Tensor:
@@ -287,13 +182,22 @@ def _assign(
         seen = observations[name].seen
         if seen is not None and not sites[name].enumerable and not factorized(sites[name].fn):
             require_maskable(name, sites[name].fn, seen, "given")
-    simulated = {n for n in [*unknown, *half] if not sites[n].enumerable or reaches_outside(structure, n)}
-    upstream = structure.ancestors(simulated)
-    simulated |= {n for n in [*unknown, *half] if n in upstream}
-    summed = tuple(n for n in [*unknown, *half] if n not in simulated)
     dropped = tuple(n for n in sites if n not in relevant and n not in observations and n not in particles)
+    open_sites, joint, tied = [*unknown, *half], None, frozenset[str]()
+    simulated = {n for n in open_sites if not sites[n].enumerable}
+    while True:
+        upstream = structure.ancestors(simulated)
+        simulated |= {n for n in open_sites if n in upstream}
+        summed = tuple(n for n in open_sites if n not in simulated)
+        try:
+            joint = joint_of(structure, observations, summed, dropped)
+            break
+        except UnaffordableError as error:  # too many to be summed out jointly: drawn from their prior
+            simulated |= error.names
+            tied |= error.plates
+    tied |= joint.plates if joint is not None else frozenset()
     order = tuple(n for n in sites if n in simulated)
-    return Question(structure, particles, observations, summed, order, dropped, rows, True, 1)
+    return Question(structure, particles, observations, summed, order, dropped, rows, True, 1, joint, tied)
 
 
 def _simulate(question: Question, seed: int) -> Question:
@@ -310,24 +214,3 @@ def _simulate(question: Question, seed: int) -> Question:
                 columns[name].append(trace.nodes[name]["value"])
     particles.update({n: torch.stack(parts) for n, parts in columns.items()})
     return replace(question, particles=particles, draws=count)
-
-
-def draw_discrete(question: Question, particles: Particles, seed: int) -> Particles:
-    """Draw the summed-out sites from their joint conditional, one draw per particle, site by site.
-
-    Returns:
-        The particles with the drawn sites added.
-    """
-    particles = dict(particles)
-    count = len(next(iter(particles.values()))) if particles else question.draws
-    generator = torch.Generator().manual_seed(seed)
-    order = [n for n in question.structure.sites if n in question.summed]
-    for position, name in enumerate(order):
-        left = replace(question, summed=tuple(order[position:]))
-        chosen = particles or {"": torch.zeros(count)}
-        log_p = left.tables(name, chosen)
-        flat = log_p.exp().reshape(-1, log_p.shape[-1])
-        index = torch.multinomial(flat, 1, generator=generator).reshape(log_p.shape[:-1])
-        support = question.structure.sites[name].fn.enumerate_support(expand=False).reshape(-1)
-        particles[name] = support[index]
-    return particles

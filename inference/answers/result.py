@@ -76,7 +76,10 @@ class Fit:
     @cached_property
     def plan(self) -> Plan:
         """What became of every site when the story was fitted."""
-        return plan(self.structure, self.observations)
+        return self.density.plan if self.density is not None else self._plan()
+
+    def _plan(self) -> Plan:
+        return plan(self.structure, self.observations, apart=self.local is not None)
 
     @property
     def observed(self) -> tuple[str, ...]:

@@ -108,7 +108,7 @@ def training_proposal(
         raise ValueError(
             "story: expected rows that can be selected, in one plate that follows the arguments."
         )
-    chosen: Plan = plan(structure, observations)
+    chosen: Plan = plan(structure, observations, apart=True)  # looked at before the training
     assumed = tuple(
         n for n in chosen.summed if assumable(structure.sites[n]) and conditioned(local, n)
     ) if local.proposed else ()  # fmt: skip

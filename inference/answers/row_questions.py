@@ -15,10 +15,12 @@ from inference.answers.row_draws import blocks, choose, forward
 from inference.answers.row_programs import assumable, conditioned
 from inference.answers.row_proposal import RowProposal
 from inference.answers.row_story import RowStory, row_story_of
-from inference.story.observations import as_observations, require_maskable
-from inference.story.plan import reaches_outside
+from inference.story.inspection import inspect_story
+from inference.story.joint import told_apart
+from inference.story.observations import Observation, as_observations, require_maskable
 from inference.story.structure import Structure
 
+_LOOKED_AT = 16  # rows on which it is looked for what mixes them
 _MOST = 1024  # draws of a row that a sample is chosen from
 
 
@@ -78,8 +80,7 @@ def _roles(fit: Fit, row_story: RowStory, assume: Collection[str], assume_all: b
     discrete = [
         n for n in sites if n in relevant and sites[n].discrete and (n not in observations or n in half)
     ]
-    fits = all(sites[n].enumerable and not reaches_outside(structure, n) for n in discrete)
-    if not fits or any(not sites[n].discrete for n in half):
+    if any(not sites[n].enumerable for n in discrete) or any(not sites[n].discrete for n in half):
         return None
     above = set() if guided else structure.ancestors(hidden)  # what is drawn from the story follows them
     told = [
@@ -88,6 +89,8 @@ def _roles(fit: Fit, row_story: RowStory, assume: Collection[str], assume_all: b
     if not all(assumable(sites[n]) for n in told) or not set(assume) <= set(told):
         return None
     dropped = tuple(n for n in sites if n not in relevant and n not in observations)
+    if discrete and not _apart(row_story, discrete, dropped):
+        return None
     shared = [] if assume_all else structure.shared_plates([*observations, *discrete, *hidden])
     plates = shared or [row_story.plate]
     return RowProposal(
@@ -95,6 +98,15 @@ def _roles(fit: Fit, row_story: RowStory, assume: Collection[str], assume_all: b
         tuple(n for n in discrete if n not in told), dropped, local.read, tuple(plates),
         local.masked,
     )  # fmt: skip
+
+
+def _apart(row_story: RowStory, discrete: Sequence[str], dropped: Sequence[str]) -> bool:
+    """Whether the discrete sites' rows can be told apart; looked at on some of the rows."""
+    index = torch.linspace(0, row_story.rows - 1, min(row_story.rows, _LOOKED_AT)).long()
+    seen = row_story.seen(index)
+    given = {n: Observation(v, seen.get(n)) for n, v in row_story.values(index).items()}
+    structure, observations = inspect_story(row_story.call(index), given, override=True)
+    return told_apart(structure, observations, discrete, dropped)
 
 
 def log_prob(proposal: RowProposal, seed: int) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from inference.answers import row_questions
 from inference.answers.predictive import generate
-from inference.answers.questions import Question, ask
+from inference.answers.question import Question
+from inference.answers.questions import ask
 from inference.answers.result import Fit
 from inference.answers.row_proposal import log_mean
 

@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from inference.answers.predictive import generate
-from inference.answers.questions import Question, ask
+from inference.answers.question import Question
+from inference.answers.questions import ask
 from inference.answers.result import Fit
 from inference.arviz_groups import rows
 from inference.arviz_groups.build import Group, build
@@ -83,11 +84,7 @@ def _log_likelihood(fit: Fit, question: Question, shape: Any, kind: str) -> Grou
         upstream = {n for n in question.summed if n in fit.structure.ancestors([name])}
         if upstream:
             plates = question.shared_plates([name])
-
-        def one(trace: Any, site: str = name, hidden: set[str] = upstream, p: Any = plates) -> Tensor:
-            return row_log_prob(trace, {site} | hidden, p)
-
-        value = question.map(one)
+        value = question.log_density({name} | upstream, plates)
         out[name] = value.reshape(*shape, *value.shape[1:]).numpy()
     return out
 
@@ -105,7 +102,7 @@ def _log_prior(fit: Fit, question: Question, shape: Any) -> Group:
 
     if not names or any(set(fit.structure.ancestors([n])) & set(question.summed) for n in names):
         return {}
-    values = question.map(one)
+    values = question.map(one, added=lambda parts: {n: v[0] for n, v in parts.items()})
     return {n: v.reshape(*shape, *v.shape[1:]).numpy() for n, v in values.items()}
 
 

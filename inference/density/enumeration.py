@@ -14,10 +14,10 @@ import torch
 from opt_einsum import shared_intermediates
 from pyro.ops import packed
 from pyro.ops.contract import contract_tensor_tree, contract_to_tensor
-from pyro.ops.rings import LogRing
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from inference.density.log_einsum import Ring
 from inference.story.structure import Plate
 
 
@@ -62,9 +62,21 @@ def total_log_prob(trace: Any) -> Tensor:
     for terms in tree.values():
         terms[:] = [_floored(term, floor) for term in terms]
     with shared_intermediates() as cache:
-        log_z = contract_to_tensor(tree, dims, cache=cache)
+        log_z = contract_to_tensor(tree, dims, ring=Ring(cache))
     log_z = torch.where(log_z < floor / 2, -torch.inf, log_z)
     return total + log_z * (scales.pop() if scales else 1.0)
+
+
+def log_sum(terms: Tensor) -> Tensor:
+    """Log of the sum of exponentials along the first axis; its gradient stays finite where terms are -inf.
+
+    Example:
+        >>> log_sum(torch.tensor([0.0, -torch.inf, 0.0]))
+        tensor(0.6931)
+    """
+    floor = _floor(terms)
+    total = terms.clamp(min=floor).logsumexp(0)
+    return torch.where(total < floor / 2, -torch.inf, total)
 
 
 def _floor(term: Tensor) -> float:
@@ -116,7 +128,7 @@ def row_log_prob(trace: Any, names: Collection[str], rows: Sequence[Plate]) -> T
         parts = [_to_rows(_unscaled(site), rows, site) for site in plain]
         keep = {trace.plate_to_symbol[p.name] for p in rows if p.size > 1}
         with shared_intermediates() as cache:
-            ring = LogRing(cache)
+            ring = Ring(cache)
             for ordinal, terms in contract_tensor_tree(tree, dims, ring=ring).items():
                 for term in terms:
                     term = ring.product(term, ordinal - keep)
@@ -136,7 +148,7 @@ def table(trace: Any, names: Collection[str], target: str) -> Tensor:
     symbol = site["infer"]["_enumerate_symbol"]
     with shared_intermediates() as cache:
         log_p = contract_to_tensor(
-            tree, dims, target_ordinal=_ordinal(trace, site), target_dims={symbol}, cache=cache
+            tree, dims, target_ordinal=_ordinal(trace, site), target_dims={symbol}, ring=Ring(cache)
         )
     log_p = packed.unpack(log_p, trace.symbol_to_dim)
     frames = [f for f in site["cond_indep_stack"] if f.vectorized]

@@ -21,12 +21,13 @@ from pyro import poutine
 from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 
-from inference.density.enumeration import total_log_prob
+from inference.density.enumeration import log_sum, total_log_prob
 from inference.density.sufficient_statistics import Folded, Folding, fold
 from inference.density.traced import key_of_tree
 from inference.story.bijections import unconstrained_shape
 from inference.story.call import Call
 from inference.story.handlers import Known, Slot, Unknown
+from inference.story.joint import Joint
 from inference.story.observations import Observation
 from inference.story.plan import plan
 from inference.story.structure import Structure
@@ -84,7 +85,9 @@ class Evaluation:
             own = self.observations[name]
             if one.complete != own.complete:
                 return None
-            if name in self.plan.filled and not torch.equal(cast(Tensor, one.seen), self.plan.seen[name]):
+            held = self.plan.joint.values if self.plan.joint is not None else ()
+            fixed = name in self.plan.filled or (name in held and not one.complete)
+            if fixed and not torch.equal(cast(Tensor, one.seen), self.plan.seen[name]):
                 return None
         if self.folded is None or not folding:
             return self._inputs(structure, observations, None)
@@ -105,19 +108,36 @@ class Evaluation:
             own = {"data": shared, "stand_in": self._stand_in(len(folded.counts)), **sums}
         return {**own, "args": call.args, "kwargs": dict(call.kwargs)}
 
-    def _run(self, z: Tensor, inputs: Mapping[str, Any]) -> tuple[Any, Unknown]:
-        """Run the story with its unknowns at ``z``; call inside :func:`isolated`."""
-        data = inputs["data"]
+    def _run(
+        self, z: Tensor, inputs: Mapping[str, Any], assigned: Mapping[str, Tensor] | None = None
+    ) -> tuple[Any, Unknown]:
+        """Run the story with its unknowns at ``z``; call inside :func:`isolated`.
+
+        What is summed out jointly is held at the assigned values, by default at the first that it has.
+        """
+        data, joint = inputs["data"], self.plan.joint
         known = {n: v for n, v in data.items() if n not in self.plan.filled}
+        if joint is not None:
+            held = joint.first if assigned is None else assigned
+            known |= {n: self._with_seen(n, v, data) for n, v in held.items()}
         unknown = Unknown(z, self.slots, data)
         call = replace(self.structure.call, args=inputs["args"], kwargs=inputs["kwargs"])
         with (
             EnumMessenger(-1 - self.structure.nesting),
             unknown,
-            Known(known, inputs["seen"], self.plan.summed, inputs["stand_in"]),
+            Known(known, self._masks(inputs), self.plan.enumerated, inputs["stand_in"]),
         ):
             run = poutine.trace(call).get_trace()
         return run, unknown
+
+    def _with_seen(self, name: str, value: Tensor, data: Mapping[str, Tensor]) -> Tensor:
+        """The assigned value of a site, with what was seen of it in its place."""
+        return value if name not in data else torch.where(self.plan.seen[name], data[name], value)
+
+    def _masks(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Masks of the half-seen sites; of what is summed out jointly, every element counts."""
+        joint = self.plan.joint
+        return {n: m for n, m in inputs["seen"].items() if joint is None or n not in joint.values}
 
     def _run_folded(self, z: Tensor, inputs: Mapping[str, Any]) -> tuple[Any, Unknown]:
         """Run the story with one row per group of rows; call inside :func:`isolated`."""
@@ -129,11 +149,33 @@ class Evaluation:
 
     def evaluated(self, z: Tensor, inputs: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor], int]:
         """Log density, values of sites, and the largest intermediate; call inside :func:`isolated`."""
-        folded = "sums" in inputs
+        folded, joint = "sums" in inputs, self.plan.joint
         run, unknown = (self._run_folded if folded else self._run)(z, inputs)
-        value = total_log_prob(run) + unknown.log_det
         sites = dict(unknown.values) if folded else self._site_values(run, unknown)
-        return value, sites, _largest(run)
+        if joint is None:
+            return total_log_prob(run) + unknown.log_det, sites, _largest(run)
+        self._require_unscaled(joint, run)
+        return self._joint_log_prob(joint, z, inputs), sites, joint.count * _largest(run)
+
+    def _require_unscaled(self, joint: Joint, run: Any) -> None:
+        """Refuse a scale around what is summed out jointly: its terms would be scaled, not the sum."""
+        touched = set(joint.values).union(*(self.structure.children(n) for n in joint.values))
+        scales = {n: run.nodes[n]["scale"] for n in sorted(touched) if "scale" in run.nodes.get(n, {})}
+        name = next((n for n, s in scales.items() if isinstance(s, Tensor) or s != 1.0), None)
+        if name is not None:
+            raise ValueError(
+                f"site {name!r}: it is scaled (poutine.scale), expected no scale where discrete sites are "
+                f"summed out jointly ({joint.why}). Drop the scale."
+            )
+
+    def _joint_log_prob(self, joint: Joint, z: Tensor, inputs: Mapping[str, Any]) -> Tensor:
+        """Log density, summed over all assignments of values to what is summed out jointly."""
+
+        def one(assigned: Mapping[str, Tensor]) -> Tensor:
+            run, unknown = self._run(z, inputs, assigned)
+            return total_log_prob(run) + unknown.log_det
+
+        return log_sum(joint.each(one))
 
     def _site_values(self, run: Any, unknown: Unknown) -> dict[str, Tensor]:
         """Values of the unknown sites and of the deterministic ones that are functions of these.
@@ -163,7 +205,9 @@ class Evaluation:
             for n, s in self.slots.items()
         )
         chosen = self.plan.unknown, self.plan.summed, self.plan.dropped, self.plan.filled
-        return shared, slots, chosen, self.structure.nesting, tuple(self.structure.sites)
+        held = self.plan.joint.values if self.plan.joint is not None else {}
+        given = tuple((n, tuple(self.plan.seen[n].reshape(-1).tolist())) for n in held if n in self.plan.seen)
+        return shared, slots, chosen, tuple(held), given, self.structure.nesting, tuple(self.structure.sites)
 
 
 def _largest(run: Any) -> int:

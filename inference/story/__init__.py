@@ -5,8 +5,9 @@ as data), ``inspection`` (the run in which they are read off, and data checked),
 site name, missing values), ``plan`` (what becomes of every site), ``handlers`` (Pyro's effect handlers that
 condition a run), ``bijections`` (unconstrained space and its Jacobians), ``row_arguments`` (which arguments
 belong to single rows). ``arguments`` (their names and copies), ``codes`` (negative numbers that index),
-``provenance`` and ``support`` serve the inspection; ``construct``, ``programs`` and ``parameters`` serve
-stories and guides that are classes or hold networks.
+``provenance`` and ``support`` serve the inspection; ``joint`` (discrete sites whose rows hang together),
+``separable`` (how that is found), ``followed`` and ``assignments`` serve the plan; ``construct``,
+``programs`` and ``parameters`` serve stories and guides that are classes or hold networks.
 
 May import: ``runtime``.
 """

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from inference.story.joint import Joint, joint_of
 from inference.story.observations import Observation, factorized, require_maskable
 from inference.story.structure import Structure
 
@@ -22,6 +23,7 @@ class Plan:
         dropped: sites on which nothing that counts depends.
         seen: masks of the half-seen sites.
         filled: half-seen continuous sites whose missing elements are inferred.
+        joint: those of the summed sites that are summed out over all rows' values at once, if any.
     """
 
     unknown: tuple[str, ...]
@@ -29,6 +31,13 @@ class Plan:
     dropped: tuple[str, ...]
     seen: Mapping[str, Tensor]
     filled: tuple[str, ...]
+    joint: Joint | None = None
+
+    @property
+    def enumerated(self) -> tuple[str, ...]:
+        """Sites that are summed out row by row."""
+        held = self.joint.values if self.joint is not None else {}
+        return tuple(n for n in self.summed if n not in held)
 
     @property
     def loose(self) -> frozenset[str]:
@@ -41,8 +50,13 @@ class Plan:
         return tuple(n for n in self.seen if n not in self.filled and n not in self.summed)
 
 
-def plan(structure: Structure, observations: Mapping[str, Observation]) -> Plan:
+def plan(structure: Structure, observations: Mapping[str, Observation], *, apart: bool = False) -> Plan:
     """Decide which sites are inferred, summed out and dropped.
+
+    Args:
+        structure: of the story.
+        observations: checked data.
+        apart: whether the rows of what is summed out are known to be told apart, and not looked at again.
 
     Raises:
         ValueError: for a latent site that can be neither, or missing values that cannot be treated.
@@ -77,37 +91,18 @@ def plan(structure: Structure, observations: Mapping[str, Observation]) -> Plan:
             )
     unknown = tuple(n for n in latent if n in relevant and not sites[n].discrete)
     seen = {n: e.seen for n, e in observations.items() if e.seen is not None}
-    return Plan(unknown, tuple(summed), dropped, seen, tuple(filled))
+    joint = None if apart else joint_of(structure, observations, summed, dropped)
+    return Plan(unknown, tuple(summed), dropped, seen, tuple(filled), joint)
 
 
 def _require_enumerable(structure: Structure, name: str) -> None:
     site = structure.sites[name]
-    outside = reaches_outside(structure, name)
-    if site.enumerable and outside:
-        raise ValueError(
-            f"site {name!r}: {outside!r} depends on it from outside its plate, so that all its "
-            f"{site.value.numel()} values would have to be summed out jointly. Draw them one by one (for i "
-            f"in pyro.plate(...)), sum them out in the story, or give {name!r} in data."
-        )
     if not site.enumerable:
         raise ValueError(
             f"site {name!r}: expected a discrete site that can be summed out (Bernoulli, Categorical, "
             f"or Binomial with one total, without .to_event), got a latent "
             f"{type(site.fn).__name__}. Give it in data, or sum it out in the story."
         )
-
-
-def reaches_outside(structure: Structure, name: str) -> str | None:
-    """A site that depends on the named one without lying in all of its plates, if there is one.
-
-    Pyro's contraction would take the named site for a single one, shared by its whole plate.
-    """
-    own = {p.name for p in structure.sites[name].plates if p.size > 1}
-    for child in sorted(structure.children(name)):
-        site = structure.sites[child]
-        if site.kind != "deterministic" and not own <= {p.name for p in site.plates}:
-            return child
-    return None
 
 
 @contextmanager

@@ -101,7 +101,8 @@ def run_svi(
         structure, observations, target.plan, request.svi.batch_size, request.loader,
         guided=callable(request.guide),
     )  # fmt: skip
-    watched = None if held is None else Rows(*held, plan(*held), None)
+    target.require_rows_apart(rows)
+    watched = None if held is None else Rows(*held, plan(*held, apart=True), None)
     request = request if request.by_samples else replace(request, guide=_program(request.guide, target))
     name = _name(request.svi.loss if request.by_samples else request.guide) if target.size else "none"
     if target.plan.filled:

@@ -20,6 +20,9 @@ from inference.story.observations import Observation
 from inference.story.plan import Plan, plan
 from inference.story.programs import bake, own_copy, stored
 from inference.story.structure import Structure
+from inference.svi.minibatch import Rows
+
+_LOOKED_AT = 16  # rows of a batch on which it is looked for what mixes them
 
 
 class Target:
@@ -41,7 +44,7 @@ class Target:
 
     def __init__(self, structure: Structure, observations: Mapping[str, Observation]) -> None:
         self.structure, self.observations = structure, dict(observations)
-        self.plan: Plan = plan(structure, observations)
+        self.plan: Plan = plan(structure, observations, apart=True)  # see `require_rows_apart`
         self.data: Mapping[str, Tensor] = {n: e.value for n, e in observations.items()}
         self.names = tuple(n for n in structure.sites if n in {*self.plan.unknown, *self.plan.filled})
 
@@ -49,6 +52,29 @@ class Target:
     def size(self) -> int:
         """Number of unconstrained unknowns."""
         return sum(self._size(name) for name in self.names)
+
+    def require_rows_apart(self, rows: Rows) -> None:
+        """Refuse a story that mixes the rows of discrete sites that are summed out: SVI sums row by row.
+
+        It is looked at on some rows where it is trained on batches.
+
+        Raises:
+            ValueError: naming the site, and what shows it.
+        """
+        structure, observations = self.structure, self.observations
+        if not self.plan.summed:
+            return
+        if rows.size is not None and rows.plate is not None:
+            batch = rows.take(torch.linspace(0, rows.plate.size - 1, min(rows.size, _LOOKED_AT)).long())
+            given = {n: Observation(v, batch.seen.get(n)) for n, v in batch.values.items()}
+            structure, observations = inspect_story(batch.call, given)
+        chosen = plan(structure, observations)
+        if chosen.joint is not None:
+            raise ValueError(
+                f"{chosen.joint.why}, so that its values have to be summed out jointly, which SVI cannot do: "
+                f"expected a story that computes row by row what depends on them. Fit it without a guide or "
+                f"networks, or give them in data."
+            )
 
     def _size(self, name: str) -> int:
         site = self.structure.sites[name]

@@ -19,11 +19,12 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from inference import fit
-from inference.answers.questions import Question
+from inference.answers.question import Question
 from inference.compiler.vmapped import Vmapped
-from inference.density.enumeration import total_log_prob
+from inference.density.enumeration import log_sum, total_log_prob
 from inference.story.call import Call, story_name
 from inference.story.inspection import inspect_rows
+from inference.story.joint import UnaffordableError, joint_of
 from inference.story.plan import enumerating
 from inference.story.structure import Structure
 
@@ -261,7 +262,8 @@ def log_joint(
     Returns
     -------
     Tensor or None
-        (fits, draws); None where the values lack an unknown on which others depend.
+        (fits, draws); None where the values lack an unknown on which others depend, or discrete ones would
+        have to be summed out jointly over too many values.
     """
     sites = structure.sample_sites
     known = {n: v for n, v in values.items() if n in sites}
@@ -272,14 +274,24 @@ def log_joint(
         return None
     fits, draws = next(iter(known.values())).shape[:2]
     first = {n: v[0, 0] for n, v in known.items()} | {n: v[0] for n, v in data.items()}
-    question = Question(structure, first, {}, summed, (), dropped, None, True, 1)
+    try:
+        joint = joint_of(structure, {}, summed, dropped)
+    except UnaffordableError:
+        return None
+    question = Question(structure, first, {}, summed, (), dropped, None, True, 1, joint)
+
+    def at(point: Mapping[str, Tensor]) -> Tensor:
+        if joint is None:
+            return total_log_prob(question.run(point))
+        return log_sum(joint.each(lambda assigned: total_log_prob(question.run(point, assigned))))
+
     with structure.call.room(0):
         with enumerating(summed):
             trace = question.run(first)
             total_log_prob(trace)
         sizes = [n["unscaled_log_prob"].numel() for n in trace.nodes.values() if "unscaled_log_prob" in n]
-        cost = max(*sizes, *(v.numel() for v in first.values()))
-        density = Vmapped(lambda point: total_log_prob(question.run(point)), cost)
+        cost = max(*sizes, *(v.numel() for v in first.values())) * (1 if joint is None else joint.count)
+        density = Vmapped(at, cost)
         size = max(1, _ELEMENTS // (cost * draws))
         parts = []
         for start in range(0, fits, size):

@@ -108,6 +108,25 @@ def test_quantities_of_ones_own_see_the_data():
         judged(quantities={"first": residual})
 
 
+def test_the_log_joint_of_rows_that_hang_together():
+    """Two coins, each told against their mean: over all four assignments."""
+
+    def centred(n):
+        a = pyro.sample("a", dist.Beta(2.0, 2.0))
+        with pyro.plate("row", n):
+            b = pyro.sample("b", dist.Bernoulli(a))
+            pyro.sample("x", dist.Normal(b - b.mean(), 0.5))
+
+    simulated = from_prior(centred, (2,), None, ["x"], 3, SEED)
+    data = simulated.stacked_data()
+    found = log_joint(simulated.structure, {"a": simulated.truth["a"][:, None]}, data)
+    assert found is not None
+    b = torch.cartesian_prod(torch.arange(2.0), torch.arange(2.0)).double()
+    for a, x, value in zip(simulated.truth["a"], data["x"], found[:, 0], strict=True):
+        terms = dist.Bernoulli(a).log_prob(b) + dist.Normal(b - b.mean(-1, keepdim=True), 0.5).log_prob(x)
+        torch.testing.assert_close(value, dist.Beta(2.0, 2.0).log_prob(a) + terms.sum(-1).logsumexp(0))
+
+
 def test_the_log_joint_is_that_of_the_story_with_discrete_sites_summed_out():
     simulated = from_prior(change_point.change_point, (6,), None, None, 3, SEED)
     assert simulated.unknowns == ["early", "late"]
