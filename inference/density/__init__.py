@@ -3,7 +3,7 @@
 Read ``log_density`` first, then ``evaluation`` (plain Pyro at one point, the yardstick), ``traced`` (the
 compiled function, compared with it), ``sufficient_statistics`` (rows folded into sums), ``enumeration``
 (discrete sites summed out). ``problems`` and ``stacked`` put restarts and data sets into one batch;
-``prior_starts`` draws points where it is finite.
+``prior_starts`` draws points where it is finite; ``inverse`` leads from sites' values back to the vector.
 
 May import: ``runtime``, ``story``, ``compiler``.
 """
