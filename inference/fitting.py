@@ -20,7 +20,8 @@ from inference.answers.result import Fit
 from inference.checks.certificate import Certificate
 from inference.checks.importance import Replicate
 from inference.checks.modes import missed_mass
-from inference.checks.tails import heavy
+from inference.checks.stein import departures_from
+from inference.checks.tails import heavy, uncarried
 from inference.checks.verdict import exact_verdict, refused_verdict, rows_verdict, verdict
 from inference.density.log_density import LogDensity
 from inference.density.problems import Replicates
@@ -28,7 +29,7 @@ from inference.guides import full_rank
 from inference.guides.gaussian import Gaussian
 from inference.guides.mixture import Mixture
 from inference.guides.starts import climbs
-from inference.ladder import Climber
+from inference.ladder import Climber, from_prior
 from inference.posterior.posterior import Posterior
 from inference.runtime.arguments import check_counts, device_named
 from inference.runtime.isolation import one_thread
@@ -43,6 +44,8 @@ from inference.svi.losses import on_samples
 from inference.svi.request import SVI, Request
 from inference.svi.row_checks import RowFindings
 from inference.svi.run import SVIResult, run_svi
+
+_SEARCHES = 4  # independent sets of climbs that look for modes which a guide program missed
 
 
 def fit(
@@ -150,7 +153,6 @@ def _by_ladder(
         climbed = Climber(density, own, shared, draws, steps, bar.step).climb(guide)
     seconds = time.perf_counter() - began
     known, undrawn = completed(_known(density, climbed.replicates), seed)
-    plain = [f"{density.note}; plain Pyro was used, draw by draw."] if density.note else []
     certificate = verdict(
         climbed.replicates,
         rung=climbed.rung,
@@ -158,7 +160,7 @@ def _by_ladder(
         gradient_calls=density.gradient_calls,
         seconds=seconds,
         flaws=[density.flaw] if density.flaw else [],
-        notes=[*plain, *heavy(known.values), *undrawn],
+        notes=[*_plain(density), *heavy(known.values), *undrawn],
         polished=climbed.polished,
         reasons=climbed.reasons,
         missed=lambda log_evidence: climbed.missed,
@@ -182,27 +184,40 @@ def _by_svi(
         found = run_svi(
             structure, observations, request, draws=draws, seeds=seeds, seed=seed, progress=progress
         )
-    seconds = time.perf_counter() - began
+    return of_svi(found, seed, began)
+
+
+def of_svi(found: SVIResult, seed: int, began: float) -> Posterior:
+    """The posterior and the certificate of what guide programs, or given draws, were found to be worth."""
     findings = found.findings
     if isinstance(findings, RowFindings):
-        certificate = _of_rows(found, findings, seconds)
+        certificate = _of_rows(found, findings, time.perf_counter() - began)
         return Posterior(findings.fit, certificate, findings.guide, found.history)
-    density = findings.density
-    if not findings.replicates:
+    density, replicates = findings.density, findings.replicates
+    if not replicates:
         return _nothing_unknown(density, began, found.history, found.converged, findings.notes)
-    known, undrawn = completed(_known(density, findings.replicates), seed)
+    known, undrawn = completed(_known(density, replicates), seed)
+    reasons = uncarried(density, replicates)
+    if all(r.certified for r in replicates):
+        reasons += departures_from(density, torch.stack([r.z for r in replicates]))
     certificate = verdict(
-        findings.replicates,
+        replicates,
         rung=found.name,
         converged=found.converged,
         gradient_calls=found.gradient_calls,
-        seconds=seconds,
+        seconds=time.perf_counter() - began,
         flaws=findings.flaws,
-        notes=[*findings.notes, *undrawn],
+        notes=[*_plain(density), *findings.notes, *heavy(known.values), *undrawn],
+        reasons=reasons,
+        compared=bool(found.converged),
         missed=lambda log_evidence: _missed(density, findings.gaussians, log_evidence, seed),
         point_mass=findings.point_mass,
     )
     return Posterior(known, certificate, findings.guide, found.history)
+
+
+def _plain(density: LogDensity) -> list[str]:
+    return [f"{density.note}; plain Pyro was used, draw by draw."] if density.note else []
 
 
 def prior(
@@ -245,13 +260,13 @@ def _missed(density: LogDensity, gaussians: list[Gaussian], log_evidence: float,
     """The share of the mass in a mode that fresh starts find and the restarts of SVI missed."""
     if not gaussians or density.size > full_rank.LARGEST:
         return 0.0
-    generator = torch.Generator().manual_seed(mix(seed, -2))
-    one = Replicates(density, 1)
+    one, several = Replicates(density, 1), Replicates(density, _SEARCHES)
+    *own, shared = (torch.Generator().manual_seed(mix(seed, -2 - search)) for search in range(_SEARCHES + 1))
     with one_thread():
         even = torch.full((1, len(gaussians)), -math.log(len(gaussians)), dtype=torch.float64)
         mixture = Mixture.of_parts(Gaussian.stack(gaussians)[None], even)
-        ends = climbs(one, [generator])
-        return missed_mass(one, mixture, mixture.parts.loc, log_evidence, ends, generator)
+        ends = climbs(several, own, prior=from_prior(several, shared))
+        return missed_mass(one, mixture, mixture.parts.loc, log_evidence, ends, shared)
 
 
 def _of_rows(found: SVIResult, rows: RowFindings, seconds: float) -> Certificate:

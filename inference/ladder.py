@@ -17,7 +17,7 @@ from torch import Tensor
 from inference.checks.importance import EASY, POOL, Replicate, nowhere, weigh
 from inference.checks.modes import missed_mass, mixed
 from inference.checks.psis import resample
-from inference.checks.stein import departures, subset
+from inference.checks.stein import departures_from
 from inference.checks.tails import uncarried
 from inference.density.log_density import LogDensity
 from inference.density.prior_starts import many_prior_starts, prior_starts
@@ -34,9 +34,6 @@ from inference.runtime.progress import Report
 
 _PER_UNKNOWN = 10  # draws that a covariance needs, for each unknown
 _DENSE = 300  # unknowns up to which a dense covariance is fitted unasked; a step takes their number cubed
-_STEIN = 1000  # draws that are asked about the gradient ...
-_STEIN_COST = 2**27  # ... or as many as touch so many elements, ...
-_STEIN_LEAST = 400  # ... but not fewer than these, with which errors of 40 % show in one unknown
 _CHAINS = 64  # of each restart
 _OVERLAP = 256  # draws that tell how far the components of a mixture overlap
 _BUDGET = 6000  # batched gradients that the chains may take
@@ -115,7 +112,7 @@ class Climber:
     def climb(self, guide: str) -> Climbed:
         """Fit all restarts: up to the named rung, or with "auto" until weights or chains pass."""
         rung, problems = named(guide, self.density), self.problems
-        ends = climbs(problems, self.own, prior=self._from_prior(), rescue=self._rescue)
+        ends = climbs(problems, self.own, prior=from_prior(problems, self.shared), rescue=self._rescue)
         fitted = rung.fit(problems, ends, self.own, self.report, self.steps)
         mixture = Mixture.single(fitted.guide, fitted.exact)
         if rung is full_rank and guide != full_rank.NAME:  # by its name it is one Gaussian, as its name says
@@ -134,13 +131,6 @@ class Climber:
         elif guide == "auto" and not found.passed:
             found = self._further(found, fitted.guide)
         return self._challenged(found, ends)
-
-    def _from_prior(self) -> Tensor | None:
-        """Starts from the prior (restarts, starts, size), where it is proper; missing elements start at 0."""
-        each = draws_of(self.problems, FROM_PRIOR, 0)
-        seed = int(torch.randint(2**31, (), generator=self.shared))
-        points = prior_starts(self.density, each * len(self.own), seed) if each else None
-        return None if points is None else points.nan_to_num(0.0).reshape(len(self.own), each, -1)
 
     def _rescue(self, restart: int) -> Tensor | None:
         """Many draws from the prior, for a restart that has no start."""
@@ -228,10 +218,8 @@ class Climber:
         """Look once more at draws that passed: for modes they miss, and at the density's gradient there."""
         if not found.passed:
             return found
-        affordable = max(_STEIN_LEAST, min(_STEIN, _STEIN_COST // self.density.cost))
-        most = affordable if self.density.traced else _STEIN // 10
-        some = subset(torch.stack([r.z for r in found.replicates]), most)
-        reasons = (*found.reasons, *departures(some, self.density.value_and_grad(some)[1]))
+        drawn = torch.stack([r.z for r in found.replicates])
+        reasons = (*found.reasons, *departures_from(self.density, drawn))
         missed = 0.0
         if self.density.size <= full_rank.LARGEST:
             # Each restart's most probable draw; never the mean, which of several modes is in none.
@@ -242,6 +230,14 @@ class Climber:
                 self.problems, found.proposal, centres, _log_evidence(found), ends, self.shared
             )
         return replace(found, reasons=reasons, missed=missed)
+
+
+def from_prior(problems: Replicates, generator: torch.Generator) -> Tensor | None:
+    """Starts from the prior (restarts, starts, size), where it is proper; missing elements start at 0."""
+    each = draws_of(problems, FROM_PRIOR, 0)
+    seed = int(torch.randint(2**31, (), generator=generator))
+    points = prior_starts(problems.density, each * problems.count, seed) if each else None
+    return None if points is None else points.nan_to_num(0.0).reshape(problems.count, each, -1)
 
 
 def _log_evidence(found: Climbed) -> float:

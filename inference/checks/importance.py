@@ -29,6 +29,7 @@ EASY = 0.3  # k-hat below which a proposal is left as it is
 _FITTED = 0.5  # k-hat with which a fitted one is content: the weights' variance is finite
 _ADAPTATIONS = 4
 _LIGHT = 0.35  # k-hat below which squares of quantities have no heavier tails than the draws themselves
+_FEWEST = 10  # draws that a pool is resampled to at least
 _REPEATS = 0.01  # share of the resampled draws that may be repeats of a heavy one
 
 
@@ -198,6 +199,27 @@ def weigh(
         pool = _draw(problems, proposal, max(POOL, len(z) // 2), [generators[p]], one)
         done.update(_grown(problems, proposal, elbo, draws, generators, one, pool))
     return Weighed([done[p] for p in range(len(elbo))], proposal)
+
+
+def weigh_pool(pool: Pool, generators: list[torch.Generator]) -> list[Replicate]:
+    """Judge pools that were drawn elsewhere and cannot grow; resample as many draws as each of them carries.
+
+    That is half of the pool, and half of that until no more than a hundredth would be repeats.
+
+    Args:
+        pool: (pools, draws, size), independent draws of the proposal.
+        generators: of the resampling, one for each pool.
+    """
+    smoothed, khat = pool.smoothed
+    size = pool.z.shape[1]
+    ess = _effective(pool.log_w)
+    promising = (khat < khat_threshold(size)) & (ess >= FRACTION * size)
+    draws = size // 2
+    while draws > _FEWEST and bool((_lack(smoothed[promising], draws, (1.0,)) > 0).any()):
+        draws //= 2
+    passed = promising & (_lack(smoothed, draws, (1.0,)) == 0)
+    facts = _facts(pool.log_w, khat, ess, pool.log_w.mean(1), passed)
+    return _replicates(pool, smoothed, facts, draws, generators)
 
 
 def _grown(

@@ -23,8 +23,9 @@ class GuideProgram:
     """Samples the story's unknowns from the fitted family, under their own site names.
 
     Called like the story. The family is drawn in unconstrained space, and each site's point mass carries the
-    Jacobian of its map, as in Pyro's autoguides, so that Pyro's ELBOs are right. Sites whose shape depends on the rows are left out when the story is called
-    with other rows than it was fitted to: they are drawn from the story itself then.
+    Jacobian of its map, as in Pyro's autoguides, so that Pyro's ELBOs are right. Sites whose shape depends on
+    the rows are left out when the story is called with other rows than it was fitted to: they are drawn from
+    the story itself then.
 
     Example:
         >>> import pyro, torch

@@ -130,7 +130,7 @@ def require_match(run: Any, density: LogDensity | Target, rows: tuple[str, int] 
     if extra:
         raise ValueError(
             f"guide: expected sample statements for {', '.join(density.names)}, got {extra[0]!r} too, which "
-            f"{_role(extra[0], density)}. Remove it, or mark it infer={{'is_auxiliary': True}}."
+            f"{site_role(extra[0], density)}. Remove it, or mark it infer={{'is_auxiliary': True}}."
         )
     for name in density.names:
         expected, got = list(density.structure.sites[name].shape), list(sampled[name]["value"].shape)
@@ -155,7 +155,10 @@ def _require_summed_out(sampled: Mapping[str, Any], density: LogDensity) -> None
         )
 
 
-def _role(name: str, density: LogDensity | Target) -> str:
+def site_role(name: str, density: LogDensity | Target) -> str:
+    """What a site that is not unknown is instead, to end a sentence with."""
+    if name in density.plan.summed:
+        return "is discrete and summed out"
     if name in density.plan.dropped:
         return "no data depend on"
     return "is observed" if name in density.structure.sites else "is no site of the story"

@@ -64,7 +64,8 @@ class SVIResult:
 
     Attributes:
         name: of the guide, or of the loss on samples.
-        converged: whether each restart's training ended by its own rule.
+        converged: whether each restart's training ended by its own rule; empty where nothing was trained, and
+            all restarts are of one guide.
         history: rows (rung, step, ELBO in nats).
         gradient_calls: steps of all restarts.
         findings: row by row where all unknowns belong to rows, else by weights.
@@ -94,15 +95,11 @@ def run_svi(
     """
     (structure, observations), held = hold_out(structure, observations, request.svi.held_out, seed)
     target = Target(structure, observations)
+    require_seen(target)
     rows = Rows(structure, observations, target.plan, request.svi.batch_size, request.loader)
     watched = None if held is None else Rows(*held, plan(*held), None)
     request = request if request.by_samples else replace(request, guide=_program(request.guide, target))
     name = _name(request.svi.loss if request.by_samples else request.guide) if target.size else "none"
-    if target.plan.filled:
-        raise ValueError(
-            f"data: missing elements of {target.plan.filled[0]!r}, on which other sites depend, are "
-            f"inferred by the named guides only. Use guide='auto' without loss, optim and batch_size."
-        )
     fits: list[Trained] = []
     with Progress(len(seeds), progress) as bar:
         for one in seeds:
@@ -110,19 +107,33 @@ def run_svi(
             bar.restart_done()
     best = max(fits, key=lambda one: one.elbo if one.held_out is None else one.held_out.elbo)
     found = _found(target, fits, best, held, request)
-    local = local_of(found, draws)
-    findings: RowFindings | WeightFindings
-    if local is not None:
-        findings = examine(found, local, seeds[0])
-    else:
-        findings = _weighed(_density(target, best), fits, best, structure.params, draws, seeds)
     return SVIResult(
         name,
         [one.converged for one in fits],
         bar.history[:: -(-len(bar.history) // _ROWS) or 1],
         sum(one.steps for one in fits),
-        findings,
+        judged(found, fits, best, draws, seeds),
     )
+
+
+def require_seen(target: Target) -> None:
+    """Refuse missing elements that other sites need: guide programs draw whole sites."""
+    if target.plan.filled:
+        raise ValueError(
+            f"data: missing elements of {target.plan.filled[0]!r}, on which other sites depend, are "
+            f"inferred by the named guides only. Use guide='auto' without loss, optim and batch_size."
+        )
+
+
+def judged(
+    found: TrainedRestarts, fits: list[Trained], best: Trained, draws: int, seeds: list[int]
+) -> RowFindings | WeightFindings:
+    """Row by row where all unknowns belong to rows; else by the weights of every restart's draws."""
+    local = local_of(found, draws)
+    if local is not None:
+        return examine(found, local, seeds[0])
+    params = found.target.structure.params
+    return weigh_restarts(density_at(found.target, best), fits, best, params, draws, seeds)
 
 
 def _found(
@@ -137,7 +148,7 @@ def _found(
     )  # fmt: skip
 
 
-def _weighed(
+def weigh_restarts(
     density: LogDensity,
     fits: list[Trained],
     best: Trained,
@@ -170,7 +181,7 @@ def _weighed(
     )  # fmt: skip
 
 
-def _density(target: Target, best: Trained) -> LogDensity:
+def density_at(target: Target, best: Trained) -> LogDensity:
     """The log density of all unknowns, at the trained parameters."""
     if not target.structure.params:
         return target.density
