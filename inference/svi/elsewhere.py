@@ -73,7 +73,7 @@ def _as_trained(target: Target, guide: Any) -> Trained:
         guide, store = guide.program, {**store, **guide.params}
     for role, program in (("story", call.story), ("guide", guide)):
         _require_one_value(role, program)
-    story, asked = call.story, set(target.structure.params)
+    story, asked, found = call.story, set(target.structure.params), {}
     with call.room(0):
         story, own = trained(story), None  # the call has a copy of its own
         if guide is not None:
@@ -85,10 +85,12 @@ def _as_trained(target: Target, guide: Any) -> Trained:
         if own is not None:
             run = _first_run(own, values, target)
             require_match(run, target)
-            asked |= {n for n, m in run.nodes.items() if m["type"] == "param"}
+            found = {n: m["value"].clone() for n, m in run.nodes.items() if m["type"] == "param"}
+    asked |= set(found)
     unset = sorted(n for n in asked if n not in values and _plain(n) not in owned)
+    params = {n: v for n, v in {**found, **values}.items() if n in asked and _plain(n) not in owned}
     return Trained(
-        story, own, {n: v for n, v in values.items() if n in asked}, math.nan, True, 0,
+        story, own, params, math.nan, True, 0,
         notes=tuple(f"Pyro's parameter store has no {n!r}: its starting value was taken." for n in unset),
     )  # fmt: skip
 

@@ -187,7 +187,8 @@ def test_autoguides_of_a_positive_site_carry_the_right_jacobian(kind):
         if kind is AutoNormal:
             guide.scales.s = torch.tensor(STDDEV)
         elif kind is AutoLowRankMultivariateNormal:  # variance of x: scale**2 (1 + cov_factor**2)
-            guide.scale, guide.cov_factor = torch.tensor([STDDEV]), torch.full_like(guide.cov_factor, 1e-3)
+            guide.scale = torch.tensor([STDDEV])
+            guide.cov_factor.fill_(1e-3)
         else:
             guide.scale = torch.tensor([STDDEV])
     posterior = certify(model, {}, (X.exp(),), guide=guide)
@@ -224,7 +225,9 @@ def test_parts_of_a_list_and_structured_guides():
     for name in ("mu", "bias"):
         whole.append(AutoNormal(poutine.block(two_unknowns, expose=[name])))
     whole(X)
-    structured = AutoStructured(two_unknowns, {"mu": "normal", "bias": "normal"}, {"bias": {"mu": "linear"}})
+    structured = AutoStructured(
+        two_unknowns, conditionals={"mu": "normal", "bias": "normal"}, dependencies={"bias": {"mu": "linear"}}
+    )
     structured(X)
     for guide in (whole, structured):
         found = certify(two_unknowns, {}, (X,), guide=guide).certificate
@@ -288,7 +291,7 @@ def test_discrete_sites_are_summed_out_and_not_drawn_by_the_guide():
     is_exact(certify(labelled, {"x": X}, guide=at(MEAN, STDDEV)))
     model = poutine.condition(labelled, {"x": X})
     whole = AutoGuideList(model)
-    whole.append(set_up(AutoNormal, poutine.block(model, hide=["y"]), 6, loc={"mu": torch.tensor(MEAN)}))
+    whole.append(AutoNormal(poutine.block(model, hide=["y"])))
     whole.append(AutoDiscreteParallel(poutine.block(model, expose=["y"])))
     whole(6)
     with pytest.raises(ValueError, match="it draws 'y', which is discrete and is summed out"):
