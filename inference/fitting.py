@@ -44,6 +44,7 @@ from inference.svi.losses import on_samples
 from inference.svi.request import SVI, Request
 from inference.svi.row_checks import RowFindings
 from inference.svi.run import SVIResult, run_svi
+from inference.svi.training import kept_parameters
 
 _SEARCHES = 4  # independent sets of climbs that look for modes which a guide program missed
 
@@ -120,6 +121,7 @@ def fit(
     began = time.perf_counter()
     check_counts(restarts=restarts, draws=draws, steps=steps)
     svi = SVI.merged(svi, loss=loss, optim=optim, batch_size=batch_size, held_out=held_out, warm_up=warm_up)
+    options.require_untrained(guide)
     loader, data = options.rows_of(data, svi)
     call = Call.bind(instance(story), args, kwargs)
     structure, observations = inspect_rows(call, as_observations(data))
@@ -160,7 +162,7 @@ def _by_ladder(
         gradient_calls=density.gradient_calls,
         seconds=seconds,
         flaws=[density.flaw] if density.flaw else [],
-        notes=[*_plain(density), *heavy(known.values), *undrawn],
+        notes=[*_plain(density), *kept_parameters(density.structure), *heavy(known.values), *undrawn],
         polished=climbed.polished,
         reasons=climbed.reasons,
         missed=lambda log_evidence: climbed.missed,
@@ -192,10 +194,10 @@ def of_svi(found: SVIResult, seed: int, began: float) -> Posterior:
     findings = found.findings
     if isinstance(findings, RowFindings):
         certificate = _of_rows(found, findings, time.perf_counter() - began)
-        return Posterior(findings.fit, certificate, findings.guide, found.history)
+        return Posterior(findings.fit, certificate, findings.guide, found.history, found.training)
     density, replicates = findings.density, findings.replicates
     if not replicates:
-        return _nothing_unknown(density, began, found.history, found.converged, findings.notes)
+        return _nothing_unknown(density, began, found, findings.notes)
     known, undrawn = completed(_known(density, replicates), seed)
     reasons = uncarried(density, replicates)
     if all(r.certified for r in replicates):
@@ -213,7 +215,7 @@ def of_svi(found: SVIResult, seed: int, began: float) -> Posterior:
         missed=lambda log_evidence: _missed(density, findings.gaussians, log_evidence, seed),
         point_mass=findings.point_mass,
     )
-    return Posterior(known, certificate, findings.guide, found.history)
+    return Posterior(known, certificate, findings.guide, found.history, found.training)
 
 
 def _plain(density: LogDensity) -> list[str]:
@@ -300,16 +302,13 @@ def _known(density: LogDensity, replicates: list[Replicate]) -> Fit:
 
 
 def _nothing_unknown(
-    density: LogDensity,
-    began: float,
-    history: list[tuple[str, int, float]] | None = None,
-    converged: Sequence[bool] = (),
-    notes: Sequence[str] = (),
+    density: LogDensity, began: float, found: SVIResult | None = None, notes: Sequence[str] = ()
 ) -> Posterior:
     """Every latent site was summed out exactly: one empty draw, and the evidence without error.
 
-    Where parameters were trained, ``converged`` says of each restart whether that ended by its own rule.
+    Where parameters were trained, ``found`` says of each restart whether that ended by its own rule.
     """
+    converged = [] if found is None else found.converged
     log_evidence = float(density.log_prob(torch.zeros(1, 0, dtype=torch.float64)))
     reasons = [density.flaw] if density.flaw else []
     reasons += [] if all(converged) else ["Training stopped before convergence. Raise `steps`."]
@@ -321,4 +320,6 @@ def _nothing_unknown(
         reasons=reasons,
         notes=[*notes, *undrawn],
     )
-    return Posterior(known, certificate, None, history or [])
+    if found is None:
+        return Posterior(known, certificate, None, [])
+    return Posterior(known, certificate, None, found.history, found.training)

@@ -59,6 +59,16 @@ class Optimizer:
         elif self.scheduler is not None:
             self.scheduler.step()
 
+    def state(self) -> list[Any]:
+        """What later steps depend on, beside the parameters; not copied."""
+        return [part.state_dict() for part in (self.optimizer, self.scheduler) if part is not None]
+
+    def restore(self, state: list[Any]) -> None:
+        """Take up the state of an optimizer of the same parameters."""
+        parts = [part for part in (self.optimizer, self.scheduler) if part is not None]
+        for part, own in zip(parts, state, strict=True):
+            part.load_state_dict(own)
+
     def pace(self, factor: float) -> None:
         """Set the rate to a factor of what it was at the start; nothing where it is the user's."""
         if self.ours:
@@ -71,6 +81,14 @@ class _PyroOptimizer(Optimizer):
 
     def __init__(self, optimizer: PyroOptim, params: Sequence[Tensor]) -> None:
         self.optimizer, self.params, self.ours = optimizer, list(params), False
+
+    def state(self) -> list[Any]:
+        """By parameter, as Pyro keeps it."""
+        return [self.optimizer.get_state()]
+
+    def restore(self, state: list[Any]) -> None:
+        """Pyro takes it up with the next step."""
+        self.optimizer.set_state(state[0])
 
     def step(self, loss: float) -> None:
         self.optimizer([p for p in self.params if p.grad is not None])

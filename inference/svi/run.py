@@ -7,8 +7,9 @@ weighed against the same log density, by the same rules, as the guides of the la
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from inference.story.plan import plan
 from inference.story.programs import FittedGuide
 from inference.story.structure import Structure
 from inference.svi import autoguides
+from inference.svi.checkpoint import Resumed, Training
 from inference.svi.guide_draws import GuideDraws, gaussian, point_mass, weigh_guide, wider
 from inference.svi.held_out import Subset, hold_out
 from inference.svi.losses import refusal
@@ -69,6 +71,7 @@ class SVIResult:
         history: rows (rung, step, ELBO in nats).
         gradient_calls: steps of all restarts.
         findings: row by row where all unknowns belong to rows, else by weights.
+        training: with which it can be continued.
     """
 
     name: str
@@ -76,6 +79,7 @@ class SVIResult:
     history: list[tuple[str, int, float]]
     gradient_calls: int
     findings: RowFindings | WeightFindings
+    training: Training | None = None
 
 
 def run_svi(
@@ -87,12 +91,23 @@ def run_svi(
     seeds: list[int],
     seed: int,
     progress: bool | None,
+    resumed: Sequence[Resumed] | None = None,
 ) -> SVIResult:
     """Train every restart, then weigh its guide's draws against the story's density, or check row by row.
+
+    Args:
+        structure, observations: of the story and its data.
+        request: of the caller.
+        draws: equally weighted, of each restart.
+        seeds: of the restarts.
+        seed: of the rows that are held out.
+        progress: show a bar.
+        resumed: where the restarts of an earlier run are taken up.
 
     Raises:
         ValueError: for a guide that does not match the story, or options that do not fit.
     """
+    asked, given = (structure, observations), request
     (structure, observations), held = hold_out(structure, observations, request.svi.held_out, seed)
     target = Target(structure, observations)
     require_seen(target)
@@ -102,8 +117,10 @@ def run_svi(
     name = _name(request.svi.loss if request.by_samples else request.guide) if target.size else "none"
     fits: list[Trained] = []
     with Progress(len(seeds), progress) as bar:
-        for one in seeds:
-            fits.append(train(target, rows, request, one, lambda *row: bar.step(name, *row), watched))
+        report = partial(bar.step, name)
+        for index, one in enumerate(seeds):
+            earlier = None if resumed is None else resumed[index]
+            fits.append(train(target, rows, request, one, report, watched, earlier))
             bar.restart_done()
     best = max(fits, key=lambda one: one.elbo if one.held_out is None else one.held_out.elbo)
     found = _found(target, fits, best, held, request)
@@ -113,7 +130,15 @@ def run_svi(
         bar.history[:: -(-len(bar.history) // _ROWS) or 1],
         sum(one.steps for one in fits),
         judged(found, fits, best, draws, seeds),
+        Training(*asked, given, draws, seeds, seed, [_resumable(one, given) for one in fits]),
     )
+
+
+def _resumable(one: Trained, request: Request) -> Resumed:
+    """Where a restart may go on; of given steps, all count, those at a falling rate too."""
+    by_itself = one.checkpoint is not None and one.checkpoint.by_itself
+    planned = None if by_itself else request.steps
+    return Resumed(one.checkpoint, one.steps if planned is None else planned)
 
 
 def require_seen(target: Target) -> None:
