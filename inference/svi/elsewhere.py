@@ -79,7 +79,9 @@ def _as_trained(target: Target, guide: Any) -> Trained:
         if guide is not None:
             _require_trained(guide)
             _require_callable(guide, target)
-            own = _own_guide(guide, Conditioned(story, target, _all_rows(target)))
+            model = Conditioned(story, target, _all_rows(target))
+            model.params = {n: v for n, v in store.items() if n in asked}
+            own = _own_guide(guide, model)
         owned = {*_owned(story), *_owned(own)}
         values = {n: v for n, v in store.items() if _plain(n) not in owned}
         if own is not None:

@@ -146,7 +146,7 @@ def _engine(one: Restart, rows: Rows, request: Request) -> tuple[Stepper, Schedu
         )  # fmt: skip
     else:
         rule = Halving(optimizer, list(params), total)
-    return Stepper(objective, one.model, list(params), optimizer, climber, total), rule
+    return Stepper(objective, one.model, list(params), optimizer, climber, total, one.guide), rule
 
 
 def _start(density: LogDensity, seed: int) -> dict[str, Tensor]:

@@ -63,6 +63,7 @@ class Stepper:
         optimizer: of the parameters.
         climber: of an adversary's parameters.
         total: the most steps that will be taken.
+        guide: of the model, if it has one.
 
     Attributes:
         count: what happened to the steps.
@@ -77,14 +78,17 @@ class Stepper:
         optimizer: Optimizer,
         climber: Optimizer | None,
         total: int,
+        guide: Any = None,
     ) -> None:
         self.objective, self.model, self.params = objective, model, list(params)
         self.optimizer, self.climber, self.total = optimizer, climber, total
         self.count, self.usual = Count(), math.nan
-        self.traced = TracedStep(self._run, self.params)
+        programs = (getattr(model, "story", None), guide, objective.adversary)
+        buffers = [b for p in programs if isinstance(p, torch.nn.Module) for b in p.buffers()]
+        self.traced = TracedStep(self._run, self.params, buffers)
         adversary = objective.adversary
         climbing = [] if adversary is None else list(adversary.parameters())
-        self.rising = TracedStep(self._contest, climbing)
+        self.rising = TracedStep(self._contest, climbing, buffers)
 
     @property
     def optimizers(self) -> list[Optimizer]:

@@ -79,6 +79,7 @@ def train(
         model, own = one.model, one.guide
         if isinstance(own, AutoLaplaceApproximation):
             model.batch, model.factor = rows.all.to(request.device), None
+            model.params = own_values(model.story)
             call = model.batch.call.fresh()
             own = own.laplace_approximation(*call.args, **call.kwargs)
         params = {n: v.cpu() for n, v in own_values(model.story, own).items()}
