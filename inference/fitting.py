@@ -7,7 +7,6 @@ posterior that carries the verdict.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from inference import options
 from inference.answers.completion import completed
 from inference.answers.result import Fit
+from inference.checks.adaptive_proposal import mixture_around
 from inference.checks.certificate import Certificate
 from inference.checks.importance import Replicate
 from inference.checks.modes import missed_mass
@@ -26,8 +26,6 @@ from inference.checks.verdict import exact_verdict, refused_verdict, rows_verdic
 from inference.density.log_density import LogDensity
 from inference.density.problems import Replicates
 from inference.guides import full_rank
-from inference.guides.gaussian import Gaussian
-from inference.guides.mixture import Mixture
 from inference.guides.starts import climbs
 from inference.ladder import Climber, from_prior
 from inference.posterior.posterior import Posterior
@@ -212,7 +210,7 @@ def of_svi(found: SVIResult, seed: int, began: float) -> Posterior:
         notes=[*_plain(density), *findings.notes, *heavy(known.values), *undrawn],
         reasons=reasons,
         compared=bool(found.converged),
-        missed=lambda log_evidence: _missed(density, findings.gaussians, log_evidence, seed),
+        missed=lambda log_evidence: _missed(density, replicates, log_evidence, seed),
         point_mass=findings.point_mass,
     )
     return Posterior(known, certificate, findings.guide, found.history, found.training)
@@ -258,15 +256,14 @@ def prior(
     return Posterior(Fit.of_prior(structure, draws, seed), certificate, None, [])
 
 
-def _missed(density: LogDensity, gaussians: list[Gaussian], log_evidence: float, seed: int) -> float:
+def _missed(density: LogDensity, replicates: list[Replicate], log_evidence: float, seed: int) -> float:
     """The share of the mass in a mode that fresh starts find and the restarts of SVI missed."""
-    if not gaussians or density.size > full_rank.LARGEST:
+    if density.size > full_rank.LARGEST:
         return 0.0
     one, several = Replicates(density, 1), Replicates(density, _SEARCHES)
     *own, shared = (torch.Generator().manual_seed(mix(seed, -2 - search)) for search in range(_SEARCHES + 1))
     with one_thread():
-        even = torch.full((1, len(gaussians)), -math.log(len(gaussians)), dtype=torch.float64)
-        mixture = Mixture.of_parts(Gaussian.stack(gaussians)[None], even)
+        mixture = mixture_around(torch.cat([r.z for r in replicates])[None], [shared])
         ends = climbs(several, own, prior=from_prior(several, shared))
         return missed_mass(one, mixture, mixture.parts.loc, log_evidence, ends, shared)
 

@@ -209,14 +209,13 @@ def judge_draws(target: Target, values: Mapping[str, Any], log_q: Any, pools: in
     pool = Pool(*(x.reshape(count, each, *x.shape[1:]) for x in (safe, log_p, log_q.flatten() + log_det)))
     generators = [torch.Generator().manual_seed(mix(seed, part)) for part in range(count)]
     replicates = weigh_pool(pool, generators)
-    gaussians, flaws = [], [density.flaw] if density.flaw else []
+    flaws = [density.flaw] if density.flaw else []
     for replicate, generator in zip(replicates, generators, strict=True):
         around = gaussian(replicate.z)
         if around is not None:
-            gaussians.append(around)
             flaws += wider(density, around, replicate, len(replicate.z), generator)
     notes = [*one.notes, *_said(inside, each, count)]
-    findings = WeightFindings(density, replicates, gaussians, None, flaws[:1], notes, "")
+    findings = WeightFindings(density, replicates, None, flaws[:1], notes, "")
     return SVIResult("given draws", [], [], 0, findings)
 
 

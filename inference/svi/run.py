@@ -16,7 +16,6 @@ import torch
 
 from inference.checks.importance import Replicate
 from inference.density.log_density import LogDensity
-from inference.guides.gaussian import Gaussian
 from inference.runtime.progress import Progress
 from inference.story.call import story_name
 from inference.story.observations import Observation
@@ -44,7 +43,6 @@ class WeightFindings:
     Attributes:
         density: of all unknowns, at the trained parameters.
         replicates: one for each restart; none where nothing is unknown.
-        gaussians: around each restart's draws, where there is one.
         guide: of the best restart.
         flaws: reasons against any fit of this density.
         notes: remarks that do not bear on trust.
@@ -53,7 +51,6 @@ class WeightFindings:
 
     density: LogDensity
     replicates: list[Replicate]
-    gaussians: list[Gaussian]
     guide: FittedGuide | None
     flaws: list[str]
     notes: list[str]
@@ -184,7 +181,7 @@ def weigh_restarts(
     """Weigh the draws of every restart's guide."""
     notes = [f"pyro.param {', '.join(params)}: point estimates; the draws do not show their uncertainty."]
     flaws = [density.flaw] if density.flaw else []
-    replicates, gaussians, points = [], [], []
+    replicates, points = [], []
     for one, seed in zip(fits, seeds, strict=True):
         if one.guide is None:
             continue
@@ -195,13 +192,12 @@ def weigh_restarts(
         around = gaussian(drawn.sample(max(1000, 4 * density.size), generator))
         points.append(point_mass(fitted, density))
         if around is not None:
-            gaussians.append(around)
             flaws += wider(density, around, replicates[-1], draws, generator)
     guide = None
     if best.guide is not None:
         guide = FittedGuide(best.guide, best.params, density.data, density.plan.seen)
     return WeightFindings(
-        density, replicates, gaussians, guide, flaws[:1],
+        density, replicates, guide, flaws[:1],
         [*(notes if params else []), *training_notes(fits, best)], next((p for p in points if p), ""),
     )  # fmt: skip
 

@@ -271,6 +271,26 @@ def test_a_missed_mode_is_found():
     assert abs((posterior.draws["a"] < 0).double().mean() - share) < 4 * (share * (1 - share) / 4000) ** 0.5
 
 
+def test_a_mode_between_those_of_the_guide_is_found():
+    """One Gaussian around the guide's draws would cover it: 5 %, twenty widths from either side."""
+    width, centre = torch.full((3,), 0.1).double(), torch.tensor([-2.0, 0.0, 2.0]).double()
+    three = dist.MixtureSameFamily(
+        dist.Categorical(torch.tensor([0.475, 0.05, 0.475])), dist.Normal(centre, width)
+    )
+    two = dist.MixtureSameFamily(
+        dist.Categorical(torch.ones(2)), dist.Normal(centre[[0, 2]], 1.3 * width[[0, 2]])
+    )
+
+    def tripled(n):
+        a = pyro.sample("a", dist.Normal(0.0, 2.0))
+        pyro.factor("shape", three.log_prob(a) - dist.Normal(0.0, 2.0).log_prob(a))
+        with pyro.plate("row", n):
+            pyro.sample("x", dist.Normal(0.0, 1.0))
+
+    found = certify(tripled, {"x": X}, guide=lambda n: pyro.sample("a", two)).certificate
+    assert not found.trusted and "A climb ended in a mode" in found.reasons[0], found
+
+
 def test_an_autoguide_that_pyro_trains_on_two_modes_is_refused():
     x = torch.full((5,), 2.25)
     model = poutine.condition(bimodal, {"x": x})
