@@ -7,7 +7,6 @@ posterior that carries the verdict.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,20 +16,18 @@ import torch
 from inference import options
 from inference.answers.completion import completed
 from inference.answers.result import Fit
+from inference.checks.adaptive_proposal import mixture_around
 from inference.checks.certificate import Certificate
 from inference.checks.importance import Replicate
 from inference.checks.modes import missed_mass
-from inference.checks.tails import heavy
+from inference.checks.stein import departures_from
+from inference.checks.tails import heavy, uncarried
 from inference.checks.verdict import exact_verdict, refused_verdict, rows_verdict, verdict
 from inference.density.log_density import LogDensity
-from inference.density.prior_starts import prior_starts
 from inference.density.problems import Replicates
 from inference.guides import full_rank
-from inference.guides.gaussian import Gaussian
-from inference.guides.mixture import Mixture
 from inference.guides.starts import climbs
-from inference.guides.survey import REACHING
-from inference.ladder import Climber, starts_of, surveyed
+from inference.ladder import Climber, from_prior, starts_of, surveyed
 from inference.posterior.posterior import Posterior
 from inference.runtime.arguments import check_counts, device_named
 from inference.runtime.isolation import one_thread
@@ -45,6 +42,9 @@ from inference.svi.losses import on_samples
 from inference.svi.request import SVI, Request
 from inference.svi.row_checks import RowFindings
 from inference.svi.run import SVIResult, run_svi
+from inference.svi.training import kept_parameters
+
+_SEARCHES = 4  # independent sets of climbs that look for modes which a guide program missed
 
 
 def fit(
@@ -120,6 +120,7 @@ def fit(
     began = time.perf_counter()
     check_counts(restarts=restarts, draws=draws, steps=steps)
     svi = SVI.merged(svi, loss=loss, optim=optim, batch_size=batch_size, held_out=held_out, warm_up=warm_up)
+    options.require_untrained(guide)
     loader, data = options.rows_of(data, svi)
     call = Call.bind(instance(story), args, kwargs)
     structure, observations = inspect_rows(call, as_observations(data))
@@ -153,7 +154,6 @@ def _by_ladder(
         climbed = Climber(density, own, shared, draws, steps, bar.step).climb(guide)
     seconds = time.perf_counter() - began
     known, undrawn = completed(_known(density, climbed.replicates), seed)
-    plain = [f"{density.note}; plain Pyro was used, draw by draw."] if density.note else []
     certificate = verdict(
         climbed.replicates,
         rung=climbed.rung,
@@ -161,7 +161,13 @@ def _by_ladder(
         gradient_calls=density.gradient_calls,
         seconds=seconds,
         flaws=[density.flaw] if density.flaw else [],
-        notes=[*plain, *climbed.notes, *heavy(known.values), *undrawn],
+        notes=[
+            *_plain(density),
+            *kept_parameters(density.structure),
+            *climbed.notes,
+            *heavy(known.values),
+            *undrawn,
+        ],
         polished=climbed.polished,
         reasons=climbed.reasons,
         missed=lambda log_evidence: climbed.missed,
@@ -185,27 +191,40 @@ def _by_svi(
         found = run_svi(
             structure, observations, request, draws=draws, seeds=seeds, seed=seed, progress=progress
         )
-    seconds = time.perf_counter() - began
+    return of_svi(found, seed, began)
+
+
+def of_svi(found: SVIResult, seed: int, began: float) -> Posterior:
+    """The posterior and the certificate of what guide programs, or given draws, were found to be worth."""
     findings = found.findings
     if isinstance(findings, RowFindings):
-        certificate = _of_rows(found, findings, seconds)
-        return Posterior(findings.fit, certificate, findings.guide, found.history)
-    density = findings.density
-    if not findings.replicates:
-        return _nothing_unknown(density, began, found.history, found.converged, findings.notes)
-    known, undrawn = completed(_known(density, findings.replicates), seed)
+        certificate = _of_rows(found, findings, time.perf_counter() - began)
+        return Posterior(findings.fit, certificate, findings.guide, found.history, found.training)
+    density, replicates = findings.density, findings.replicates
+    if not replicates:
+        return _nothing_unknown(density, began, found, findings.notes)
+    known, undrawn = completed(_known(density, replicates), seed)
+    reasons = uncarried(density, replicates)
+    if all(r.certified for r in replicates):
+        reasons += departures_from(density, torch.stack([r.z for r in replicates]))
     certificate = verdict(
-        findings.replicates,
+        replicates,
         rung=found.name,
         converged=found.converged,
         gradient_calls=found.gradient_calls,
-        seconds=seconds,
+        seconds=time.perf_counter() - began,
         flaws=findings.flaws,
-        notes=[*findings.notes, *undrawn],
-        missed=lambda log_evidence: _missed(density, findings.gaussians, log_evidence, seed),
+        notes=[*_plain(density), *findings.notes, *heavy(known.values), *undrawn],
+        reasons=reasons,
+        compared=bool(found.converged),
+        missed=lambda log_evidence: _missed(density, replicates, log_evidence, seed),
         point_mass=findings.point_mass,
     )
-    return Posterior(known, certificate, findings.guide, found.history)
+    return Posterior(known, certificate, findings.guide, found.history, found.training)
+
+
+def _plain(density: LogDensity) -> list[str]:
+    return [f"{density.note}; plain Pyro was used, draw by draw."] if density.note else []
 
 
 def prior(
@@ -244,20 +263,18 @@ def prior(
     return Posterior(Fit.of_prior(structure, draws, seed), certificate, None, [])
 
 
-def _missed(density: LogDensity, gaussians: list[Gaussian], log_evidence: float, seed: int) -> float:
+def _missed(density: LogDensity, replicates: list[Replicate], log_evidence: float, seed: int) -> float:
     """The share of the mass in a mode that fresh starts find and the restarts of SVI missed."""
-    if not gaussians or density.size > full_rank.LARGEST:
+    if density.size > full_rank.LARGEST:
         return 0.0
-    generator = torch.Generator().manual_seed(mix(seed, -2))
-    one = Replicates(density, 1)
+    one, several = Replicates(density, 1), Replicates(density, _SEARCHES)
+    *own, shared = (torch.Generator().manual_seed(mix(seed, -2 - search)) for search in range(_SEARCHES + 1))
     with one_thread():
-        even = torch.full((1, len(gaussians)), -math.log(len(gaussians)), dtype=torch.float64)
-        mixture = Mixture.of_parts(Gaussian.stack(gaussians)[None], even)
-        drawn = prior_starts(density, REACHING, mix(seed, -3))
-        drawn = None if drawn is None else drawn.nan_to_num(0.0)[None]
-        starts, strides = starts_of(density, drawn, surveyed(density, drawn), 1)
-        ends = climbs(one, [generator], prior=starts, strides=strides)
-        return missed_mass(one, mixture, mixture.parts.loc, log_evidence, ends, generator)
+        mixture = mixture_around(torch.cat([r.z for r in replicates])[None], [shared])
+        drawn = from_prior(several, shared)
+        starts, strides = starts_of(density, drawn, surveyed(density, drawn), _SEARCHES)
+        ends = climbs(several, own, prior=starts, strides=strides)
+        return missed_mass(one, mixture, mixture.parts.loc, log_evidence, ends, shared)
 
 
 def _of_rows(found: SVIResult, rows: RowFindings, seconds: float) -> Certificate:
@@ -291,16 +308,13 @@ def _known(density: LogDensity, replicates: list[Replicate]) -> Fit:
 
 
 def _nothing_unknown(
-    density: LogDensity,
-    began: float,
-    history: list[tuple[str, int, float]] | None = None,
-    converged: Sequence[bool] = (),
-    notes: Sequence[str] = (),
+    density: LogDensity, began: float, found: SVIResult | None = None, notes: Sequence[str] = ()
 ) -> Posterior:
     """Every latent site was summed out exactly: one empty draw, and the evidence without error.
 
-    Where parameters were trained, ``converged`` says of each restart whether that ended by its own rule.
+    Where parameters were trained, ``found`` says of each restart whether that ended by its own rule.
     """
+    converged = [] if found is None else found.converged
     log_evidence = float(density.log_prob(torch.zeros(1, 0, dtype=torch.float64)))
     reasons = [density.flaw] if density.flaw else []
     reasons += [] if all(converged) else ["Training stopped before convergence. Raise `steps`."]
@@ -312,4 +326,6 @@ def _nothing_unknown(
         reasons=reasons,
         notes=[*notes, *undrawn],
     )
-    return Posterior(known, certificate, None, history or [])
+    if found is None:
+        return Posterior(known, certificate, None, [])
+    return Posterior(known, certificate, None, found.history, found.training)

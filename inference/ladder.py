@@ -18,7 +18,7 @@ from inference.checks.holes import holes_beside
 from inference.checks.importance import EASY, POOL, Replicate, nowhere, weigh
 from inference.checks.modes import MANY, missed_mass, mixed, sought, uncovered_masses
 from inference.checks.psis import resample
-from inference.checks.stein import departures, subset
+from inference.checks.stein import departures_from
 from inference.checks.tail_mass import short_tails
 from inference.checks.tails import uncarried
 from inference.density.log_density import LogDensity
@@ -37,9 +37,6 @@ from inference.runtime.progress import Report
 
 _PER_UNKNOWN = 10  # draws that a covariance needs, for each unknown
 _DENSE = 300  # unknowns up to which a dense covariance is fitted unasked; a step takes their number cubed
-_STEIN = 1000  # draws that are asked about the gradient ...
-_STEIN_COST = 2**27  # ... or as many as touch so many elements, ...
-_STEIN_LEAST = 400  # ... but not fewer than these, with which errors of 40 % show in one unknown
 _CHAINS = 64  # of each restart
 _OVERLAP = 256  # draws that tell how far the components of a mixture overlap
 _BUDGET = 6000  # batched gradients that the chains may take
@@ -123,7 +120,7 @@ class Climber:
     def climb(self, guide: str) -> Climbed:
         """Fit all restarts: up to the named rung, or with "auto" until weights or chains pass."""
         rung, problems = named(guide, self.density), self.problems
-        drawn = self._from_prior()
+        drawn = from_prior(problems, self.shared)
         survey = surveyed(self.density, drawn)
         starts, strides = starts_of(self.density, drawn, survey, len(self.own))
         ends = climbs(problems, self.own, prior=starts, strides=strides, rescue=self._rescue)
@@ -149,13 +146,6 @@ class Climber:
             missed = max(found.missed, self._uncovered(found, survey, mixture.most))
             found = replace(found, missed=missed)
         return replace(found, notes=(*sought(mixture.most, survey, found.missed), *found.notes))
-
-    def _from_prior(self) -> Tensor | None:
-        """Starts from the prior (restarts, starts, size), where it is proper; missing elements start at 0."""
-        each = draws_of(self.problems, FROM_PRIOR, 0)
-        seed = int(torch.randint(2**31, (), generator=self.shared))
-        points = prior_starts(self.density, each * len(self.own), seed) if each else None
-        return None if points is None else points.nan_to_num(0.0).reshape(len(self.own), each, -1)
 
     def _rescue(self, restart: int) -> Tensor | None:
         """Many draws from the prior, for a restart that has no start."""
@@ -247,14 +237,11 @@ class Climber:
         )
         if not found.passed:
             return found
-        affordable = max(_STEIN_LEAST, min(_STEIN, _STEIN_COST // self.density.cost))
-        most = affordable if self.density.traced else _STEIN // 10
-        some = subset(torch.stack([r.z for r in found.replicates]), most)
-        slope = self.density.value_and_grad(some)[1]
-        reasons = (*found.reasons, *departures(some, slope))
+        drawn = torch.stack([r.z for r in found.replicates])
+        reasons = (*found.reasons, *departures_from(self.density, drawn))
         notes = found.notes
         if found.polished is not None:
-            notes = (*notes, *short_tails(self.density, z, some, slope, self.shared))
+            notes = (*notes, *short_tails(self.density, drawn, self.shared))
         missed = 0.0
         if self.density.size <= full_rank.LARGEST:
             # Each restart's most probable draw; never the mean, which of several modes is in none.
@@ -298,6 +285,14 @@ def starts_of(
     hand = torch.arange(-(-found // restarts) * restarts).clamp(max=found - 1).reshape(-1, restarts).mT
     dealt, strides = peaks.points[0, hand], peaks.strides[0, hand]
     return dealt if drawn is None else torch.cat([drawn, dealt], 1), strides
+
+
+def from_prior(problems: Replicates, generator: torch.Generator) -> Tensor | None:
+    """Starts from the prior (restarts, starts, size), where it is proper; missing elements start at 0."""
+    each = draws_of(problems, FROM_PRIOR, 0)
+    seed = int(torch.randint(2**31, (), generator=generator))
+    points = prior_starts(problems.density, each * problems.count, seed) if each else None
+    return None if points is None else points.nan_to_num(0.0).reshape(problems.count, each, -1)
 
 
 def _log_evidence(found: Climbed) -> float:

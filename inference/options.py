@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
+from inference.posterior.guide_program import GuideProgram
 from inference.runtime.isolation import isolated
+from inference.story.programs import Baked
 from inference.story.structure import Structure
 from inference.svi.loaders import collected, is_loader
 from inference.svi.request import SVI
@@ -19,6 +21,16 @@ def require_cpu(chosen: torch.device | None) -> None:
         raise ValueError(
             f"device: expected None or 'cpu', got {str(chosen)!r}: the ladder of guides for stories without "
             f"networks runs on the CPU. A guide program, optim or batch_size is fitted by SVI, anywhere."
+        )
+
+
+def require_untrained(guide: Any) -> None:
+    """Refuse a guide that a fit returned: its parameters are held, and nothing would be trained."""
+    if isinstance(guide, Baked | GuideProgram):
+        raise ValueError(
+            "guide: expected one to be trained, got the guide of a posterior, whose parameters are fixed: "
+            "nothing would change. To train on, use continue_fit(posterior, steps=...); to judge it on these "
+            "data, certify(story, data, guide=...)."
         )
 
 

@@ -21,6 +21,7 @@ _COMPONENTS = 6
 _PER_UNKNOWN = 4  # effective draws for every unknown of a component
 _STEPS = 8
 _WIDER, _DEFENSE = 3.0, 0.1  # variance of the component for the tails, and its share
+_NARROWER = 4.0  # times narrower than all draws that components around some of them begin
 _FLOOR = 1e-3  # smallest share of a component
 
 
@@ -39,6 +40,27 @@ def adapt(mixture: Mixture, z: Tensor, log_w: Tensor, generators: list[torch.Gen
     for _ in range(_STEPS):
         start = _step(start, mixture, z, weights, ess)
     return _defended(start, z, weights)
+
+
+def mixture_around(z: Tensor, generators: list[torch.Generator]) -> Mixture:
+    """Mixtures as near as a few components come to equally weighted draws (problems, draws, size).
+
+    One Gaussian around draws in two modes would cover what lies between them, where there are none.
+    """
+    centred = z - z.mean(1, keepdim=True)
+    covariance = centred.mT @ centred / z.shape[1]
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    wide = torch.diag_embed(covariance.diagonal(dim1=-2, dim2=-1).sqrt().clamp(min=1e-12))
+    whole = Gaussian(z.mean(1), torch.where((failed == 0)[:, None, None], factor, wide))
+    narrow = Mixture.single(Gaussian(whole.loc, whole.scale / _NARROWER))
+    weights = torch.full(z.shape[:2], 1 / z.shape[1], dtype=torch.float64)
+    ess = 1 / weights.square().sum(1)
+    found = _split(narrow, z, weights, ess, generators)
+    if found.log_weight.shape[1] == 1:
+        return Mixture.single(whole)
+    for _ in range(2 * _STEPS):
+        found = _step(found, narrow, z, weights, ess)
+    return found
 
 
 def _defended(mixture: Mixture, z: Tensor, weights: Tensor) -> Mixture:

@@ -30,6 +30,7 @@ _FITTED = 0.5  # k-hat with which a fitted one is content: the weights' variance
 _ADAPTATIONS = 4
 _TELLING = 0.25  # effective draws for each unknown without which nothing is learnt from them
 _LIGHT = 0.35  # k-hat below which squares of quantities have no heavier tails than the draws themselves
+_FEWEST = 10  # draws that a pool is resampled to at least
 _REPEATS = 0.01  # share of the resampled draws that may be repeats of a heavy one
 
 
@@ -233,6 +234,27 @@ def _fitted(
             fresh = _draw(problems, proposal, pool.z.shape[1], own, rows[flattered])
             kept.append((rows[flattered], fresh))
     return proposal, [(rows, pool) for rows, pool in kept if len(rows)]
+
+
+def weigh_pool(pool: Pool, generators: list[torch.Generator]) -> list[Replicate]:
+    """Judge pools that were drawn elsewhere and cannot grow; resample as many draws as each of them carries.
+
+    That is half of the pool, and half of that until no more than a hundredth would be repeats.
+
+    Args:
+        pool: (pools, draws, size), independent draws of the proposal.
+        generators: of the resampling, one for each pool.
+    """
+    smoothed, khat = pool.smoothed
+    size = pool.z.shape[1]
+    ess = _effective(pool.log_w)
+    promising = (khat < khat_threshold(size)) & (ess >= FRACTION * size)
+    draws = size // 2
+    while draws > _FEWEST and bool((_lack(smoothed[promising], draws, (1.0,)) > 0).any()):
+        draws //= 2
+    passed = promising & (_lack(smoothed, draws, (1.0,)) == 0)
+    facts = _facts(pool.log_w, khat, ess, pool.log_w.mean(1), passed)
+    return _replicates(pool, smoothed, facts, draws, generators)
 
 
 def _grown(

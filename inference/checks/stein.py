@@ -12,9 +12,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from inference.density.log_density import LogDensity
+
 _ERRORS = 5.0  # standard errors that a mean may be off
 _SLACK = 0.05  # and how much beside them, for the finite error of what was certified
-_DRAWS = 1000
+_DRAWS = 1000  # that are asked about the gradient ...
+_COST = 2**27  # ... or as many as touch so many elements, ...
+_LEAST = 400  # ... but not fewer than these, with which errors of 40 % show in one unknown
 
 
 def subset(z: Tensor, most: int = _DRAWS) -> Tensor:
@@ -34,6 +38,13 @@ def departures(z: Tensor, grad: Tensor) -> list[str]:
         ([], 1)
     """
     return departures_of_each(z[None], grad[None])[0]
+
+
+def departures_from(density: LogDensity, z: Tensor) -> list[str]:
+    """Reasons not to believe that draws (restarts, draws, size) come from a density: some are asked."""
+    affordable = max(_LEAST, min(_DRAWS, _COST // density.cost))
+    some = subset(z, affordable if density.traced else _DRAWS // 10)
+    return departures(some, density.value_and_grad(some)[1])
 
 
 def departures_of_each(z: Tensor, grad: Tensor) -> list[list[str]]:

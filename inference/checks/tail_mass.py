@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from inference.checks.stein import subset
 from inference.density.log_density import LogDensity
 from inference.density.problems import Problems, Replicates
 from inference.guides.lbfgs import climb
@@ -116,20 +117,18 @@ class _Given:
         return value[0].reshape(z.shape[:2]), grad
 
 
-def short_tails(
-    density: LogDensity, z: Tensor, some: Tensor, grad: Tensor, generator: torch.Generator
-) -> list[str]:
+def short_tails(density: LogDensity, drawn: Tensor, generator: torch.Generator) -> list[str]:
     """Notes about sites of which draws by chains may have a tail too short, or too long.
 
     Args:
         density: that the draws are of.
-        z: (draws, size) all draws, unconstrained.
-        some, grad: (some, size) a few of them, and the gradients of the log density there, in nats.
+        drawn: (restarts, draws, size), unconstrained.
         generator: of the draws that are weighed.
     """
+    z, some = drawn.flatten(0, 1), subset(drawn)
     if density.size > _LARGEST or len(z) < _LEAST or not density.traced:
         return []
-    curved = curved_tails(z, some, grad)
+    curved = curved_tails(z, some, density.value_and_grad(some)[1])
     rows = (_STEPS + 1) * 2 * density.size * density.cost
     tails = list(curved)[: min(_MOST, _AFFORDABLE // rows)]
     told = {(t.unknown, t.upper): t for t in tail_masses(Replicates(density, 1), z, tails, generator)}

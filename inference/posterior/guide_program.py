@@ -11,6 +11,7 @@ from torch.distributions import constraints
 from torch.distributions.transforms import Transform
 
 from inference.answers.result import Fit
+from inference.density.inverse import placed_at
 from inference.guides.flow import Flow
 from inference.guides.mixture import Mixture
 from inference.guides.serialization import Family
@@ -21,8 +22,10 @@ from inference.story.inspection import inspect_story
 class GuideProgram:
     """Samples the story's unknowns from the fitted family, under their own site names.
 
-    Called like the story. Sites whose shape depends on the rows are left out when the story is called
-    with other rows than it was fitted to: they are drawn from the story itself then.
+    Called like the story. The family is drawn in unconstrained space, and each site's point mass carries the
+    Jacobian of its map, as in Pyro's autoguides, so that Pyro's ELBOs are right. Sites whose shape depends on
+    the rows are left out when the story is called with other rows than it was fitted to: they are drawn from
+    the story itself then.
 
     Example:
         >>> import pyro, torch
@@ -50,11 +53,15 @@ class GuideProgram:
         values = density.constrain(z[None].double())
         sites = density.structure.sample_sites
         shapes = self._shapes(args, kwargs)
+        with density.structure.call.room(), torch.no_grad():
+            jacobian = placed_at(density, {n: v[0] for n, v in values.items()}).log_det
         out = {}
         for name in density.names:
             if name in sites and shapes.get(name) == sites[name].shape:
                 value = values[name][0].to(dtype)
-                out[name] = pyro.sample(name, dist.Delta(value, event_dim=value.dim()))
+                log_density = -jacobian[name].to(dtype) if name in jacobian else 0.0
+                point = dist.Delta(value, log_density, event_dim=value.dim())
+                out[name] = pyro.sample(name, point)
         return out
 
     def _shapes(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, torch.Size]:

@@ -28,6 +28,7 @@ class Posterior:
     Attributes:
         certificate: whether to believe it, and why.
         history: list of (rung, step, elbo in nats).
+        training: with which ``inference.continue_fit`` goes on; ``None`` where there is nothing to continue.
 
     Example:
         >>> import pyro, torch
@@ -56,11 +57,13 @@ class Posterior:
         certificate: Certificate,
         guide: Family | FittedGuide | None,
         history: Sequence[tuple[str, int, float]],
+        training: Any = None,
     ) -> None:
         self._fit = fit
         self._family = guide
         self.certificate = certificate
         self.history = list(history)
+        self.training = training
 
     def __repr__(self) -> str:
         sites = ", ".join(f"{n} {shape}" for n, shape in self._fit.shapes.items())

@@ -57,7 +57,7 @@ class Baked:
         with (
             pyro.get_param_store().scope(),
             poutine.block(hide_types=["param"]),
-            _Given(self.params),
+            Given(self.params),
             local_parameters(self.program),  # the store would make its parameters ask for gradients again
         ):
             return self.program(*args, **kwargs)
@@ -129,7 +129,7 @@ def with_data(
     return {**{n: v for n, v in offered.items() if n in names and (n == "data" or v)}, **kwargs}
 
 
-class _Given(Messenger):
+class Given(Messenger):
     """Give parameters their values, instead of looking them up in the store."""
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:

@@ -15,6 +15,7 @@ import torch
 from pyro.infer.autoguide import AutoGuide, AutoMultivariateNormal, AutoNormal
 from pyro.infer.autoguide.initialization import init_to_value
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from inference.story.programs import signature
 
@@ -57,24 +58,53 @@ def _options(kind: Any) -> Mapping[str, Any]:
 def conditioned_copy(guide: AutoGuide, condition: Condition) -> AutoGuide:
     """Copy an autoguide with its options, its model replaced by the conditioned one.
 
-    Pyro's autoguides drop their model when they are copied, the original's too; it is put back.
-
     Raises:
         ValueError: for a guide that has been run: its sites are fixed then.
     """
-    parts = [m for m in guide.modules() if isinstance(m, AutoGuide)]
-    if any(part.prototype_trace is not None for part in parts):
+    if any(part.prototype_trace is not None for part in _parts(guide)):
         raise ValueError(
             f"guide: expected a fresh {type(guide).__name__}, got one that has been run, whose sites are "
-            f"fixed. Construct it anew and hand it over unused."
+            f"fixed. Construct it anew and hand it over unused; one that is trained already is judged by "
+            f"inference.certify."
         )
+    return _copied(guide, condition)
+
+
+def trained_copy(guide: AutoGuide, condition: Condition) -> AutoGuide:
+    """Copy an autoguide as it was trained, its model replaced by the conditioned one.
+
+    Raises:
+        ValueError: for a guide that has never been run: it has no parameters yet.
+    """
+    fresh = [part for part in _parts(guide) if part.prototype_trace is None]
+    if fresh:
+        raise ValueError(
+            f"guide: expected a trained {type(fresh[0]).__name__}, got one that has never been run and has "
+            f"no parameters yet. Train it by Pyro's SVI, or let inference.fit(..., guide=...) do it."
+        )
+    return _copied(guide, condition)
+
+
+def _parts(guide: AutoGuide) -> list[AutoGuide]:
+    return [m for m in guide.modules() if isinstance(m, AutoGuide)]
+
+
+def _copied(guide: AutoGuide, condition: Condition) -> AutoGuide:
+    """A copy in the default dtype; Pyro's autoguides drop their model when copied, the original's too.
+
+    The run in which a guide found its sites is shared, and so is not copied; what a normalizing flow
+    remembers of its last draw hangs on a graph of gradients, and is not copied either.
+    """
+    parts = _parts(guide)
     kept = [(part._model, part.master) for part in parts]
+    memo: dict[int, Any] = {id(p.prototype_trace): p.prototype_trace for p in parts if p.prototype_trace}
+    remembered = [v for m in guide.modules() for v in tree_leaves(vars(m)) if isinstance(v, Tensor)]
+    memo.update({id(v): v.detach() for v in remembered if not v.is_leaf})
     try:
-        copy = deepcopy(guide)
+        copy = deepcopy(guide, memo)
     finally:
         for part, (model, master) in zip(parts, kept, strict=True):
             part._model, part.master = model, master
-    copies = [m for m in copy.modules() if isinstance(m, AutoGuide)]
-    for part, (model, _) in zip(copies, kept, strict=True):
+    for part, (model, _) in zip(_parts(copy), kept, strict=True):
         part._model = (condition(model[0]),)
     return copy.to(torch.get_default_dtype())

@@ -54,10 +54,13 @@ class TracedStep:
     Args:
         run: sets a batch (and the factor of the warm-up) and returns the loss, differentiable.
         params: the tensors that are trained.
+        buffers: that a run may change (running means); runs that only try a graph out leave them alone.
     """
 
-    def __init__(self, run: Callable[[Batch, Any], Tensor], params: Sequence[Tensor]) -> None:
-        self.run, self.params = run, list(params)
+    def __init__(
+        self, run: Callable[[Batch, Any], Tensor], params: Sequence[Tensor], buffers: Sequence[Tensor] = ()
+    ) -> None:
+        self.run, self.params, self.buffers = run, list(params), list(buffers)
         self.refused, self.careful = "", False
         self._graphs: dict[Any, fx.GraphModule] = {}
         self._only: dict[Any, Batch] = {}  # the batch on which a graph was made, until it served another
@@ -114,14 +117,17 @@ class TracedStep:
         return self._holds(lambda: None, batch, factor)
 
     def _holds(self, make: Callable[[], None], batch: Batch, factor: Any) -> bool:
-        """Whether a graph can be made that agrees with plain Pyro; random numbers are put back."""
-        state = torch.random.get_rng_state()
+        """Whether a graph that agrees with plain Pyro can be made; noise and buffers are put back."""
+        state, before = torch.random.get_rng_state(), [b.clone() for b in self.buffers]
         try:
             make()
             self.refused = self._compare(batch, factor)
         except Exception as error:  # whatever a user's program does that a graph cannot hold
             self.refused = (str(error).strip().splitlines() or [type(error).__name__])[0]
         torch.random.set_rng_state(state)
+        with torch.no_grad():
+            for buffer, value in zip(self.buffers, before, strict=True):
+                buffer.copy_(value)
         if self.refused:
             self._graphs.clear()
         return not self.refused

@@ -17,7 +17,7 @@ from torch.distributions import constraints
 
 from inference.story.arguments import changed, copies
 from inference.story.handlers import Known
-from inference.story.programs import with_data
+from inference.story.programs import Given, with_data
 from inference.svi.losses import WarmUp
 from inference.svi.minibatch import Batch
 from inference.svi.target import Target
@@ -38,6 +38,7 @@ class Conditioned:
         drawn: summed-out discrete sites that the guide draws itself.
         marked: whether to show Pyro a parameter statement, without which some of its ELBOs do not
             differentiate.
+        params: values of the story's parameters for autoguides that run it, which keep a store of their own.
     """
 
     def __init__(self, story: Callable[..., Any], target: Target, batch: Batch) -> None:
@@ -45,6 +46,7 @@ class Conditioned:
         self.factor: Any = None
         self.drawn: frozenset[str] = frozenset()
         self.marked = False
+        self.params: Mapping[str, Tensor] = {}
 
     def __call__(self) -> Any:
         """Run the story."""
@@ -74,7 +76,8 @@ class Conditioned:
             summed = self.target.plan.summed
             values = {n: v for n, v in self.batch.values.items() if n not in summed}
             known = Known(values, self.batch.seen, (), self.batch.stand_in)
-            with poutine.block(hide=list(summed)), known:
+            own_store = pyro.get_param_store().scope()  # else the guide would have parameters of these names
+            with poutine.block(hide=list(summed)), known, own_store, Given(self.params):
                 return model(*args, **kwargs)
 
         return conditioned

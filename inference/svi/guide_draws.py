@@ -10,14 +10,12 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from pyro import poutine
-from pyro.poutine.enum_messenger import EnumMessenger
-from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from inference.checks.importance import ERRORS, Replicate, weigh
-from inference.compiler.vmapped import Vmapped
+from inference.density.inverse import unconstrained
 from inference.density.log_density import LogDensity
 from inference.density.problems import Replicates
 from inference.guides.full_rank import LARGEST
@@ -25,7 +23,6 @@ from inference.guides.gaussian import Gaussian
 from inference.guides.mixture import Mixture
 from inference.runtime.isolation import isolated
 from inference.story.bijections import bijection
-from inference.story.handlers import Known, Slot
 from inference.story.programs import FittedGuide
 from inference.svi.target import Target
 
@@ -56,8 +53,7 @@ class GuideDraws:
         seed = int(torch.randint(2**62, (), generator=generator))
         with isolated(seed), torch.no_grad():
             values, log_q = self._draw(count)
-            inverse = Vmapped(self._unconstrain, self.density.run_cost)
-            z, log_det = inverse(values)
+            z, log_det = unconstrained(self.density, values)
         self._last = (z, log_q + log_det)
         return z
 
@@ -90,13 +86,6 @@ class GuideDraws:
         values = {n: torch.as_tensor(run.nodes[n]["value"]).double() for n in self.density.names}
         return values, torch.stack(parts).sum()
 
-    def _unconstrain(self, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        density, placed = self.density, _Placed(values, self.density.slots)
-        known = Known(density.data, density.plan.seen, density.plan.summed, density._stand_in())
-        with EnumMessenger(-1 - density.structure.nesting), placed, known:
-            density.structure.call()
-        return torch.cat([placed.pieces[n] for n in density.names]), placed.log_det
-
 
 class _BatchedNoise(TorchFunctionMode):
     """Draw normals as new tensors: vmap refuses to fill one tensor with a different draw per element."""
@@ -105,26 +94,6 @@ class _BatchedNoise(TorchFunctionMode):
         if func is torch.Tensor.normal_ and len(args) == 1 and not kwargs:
             return torch.randn(args[0].shape, dtype=args[0].dtype)
         return func(*args, **(kwargs or {}))
-
-
-class _Placed(Messenger):
-    """Put values at continuous latent sites; collect their unconstrained images and the log Jacobian."""
-
-    def __init__(self, values: Mapping[str, Tensor], slots: Mapping[str, Slot]) -> None:
-        super().__init__()
-        self.values, self.slots = values, slots
-        self.pieces: dict[str, Tensor] = {}
-        self.log_det: Any = torch.zeros(())
-
-    def _pyro_sample(self, msg: Any) -> None:
-        name = msg["name"]
-        if name not in self.slots:
-            return
-        value, transform = self.values[name], bijection(msg["fn"].support)
-        piece = transform.inv(value)
-        self.log_det = self.log_det + transform.log_abs_det_jacobian(piece, value).sum()
-        self.pieces[name] = piece.reshape(-1)
-        msg["value"] = value
 
 
 def _sampled(run: Any) -> dict[str, Any]:
@@ -161,7 +130,7 @@ def require_match(run: Any, density: LogDensity | Target, rows: tuple[str, int] 
     if extra:
         raise ValueError(
             f"guide: expected sample statements for {', '.join(density.names)}, got {extra[0]!r} too, which "
-            f"{_role(extra[0], density)}. Remove it, or mark it infer={{'is_auxiliary': True}}."
+            f"{site_role(extra[0], density)}. Remove it, or mark it infer={{'is_auxiliary': True}}."
         )
     for name in density.names:
         expected, got = list(density.structure.sites[name].shape), list(sampled[name]["value"].shape)
@@ -186,7 +155,10 @@ def _require_summed_out(sampled: Mapping[str, Any], density: LogDensity) -> None
         )
 
 
-def _role(name: str, density: LogDensity | Target) -> str:
+def site_role(name: str, density: LogDensity | Target) -> str:
+    """What a site that is not unknown is instead, to end a sentence with."""
+    if name in density.plan.summed:
+        return "is discrete and summed out"
     if name in density.plan.dropped:
         return "no data depend on"
     return "is observed" if name in density.structure.sites else "is no site of the story"

@@ -99,7 +99,7 @@ class Watch:
         stale = step - self._risen >= max(_PATIENCE, _LOOKS * self.every)
         if stale:
             self._risen = step
-            self._restore()
+            self._put_best_back()
         return stale
 
     def finish(self, step: int) -> HeldOut | None:
@@ -107,11 +107,20 @@ class Watch:
         self.look(step)
         if self.best is None:
             return None
-        self._restore()
+        self._put_best_back()
         values, best = self.best
         return HeldOut(float(values.mean()), float(values.std()) / math.sqrt(_DRAWS), self.rows, best)
 
-    def _restore(self) -> None:
+    def state(self) -> tuple[Any, ...]:
+        """What later looks depend on."""
+        return self.best, list(self._kept), self._risen
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Take up what an earlier watch knew."""
+        self.best, kept, self._risen = state
+        self._kept = list(kept)
+
+    def _put_best_back(self) -> None:
         with torch.no_grad():
             for p, kept in zip(self.params, self._kept, strict=True):
                 p.copy_(kept)

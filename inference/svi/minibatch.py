@@ -125,16 +125,20 @@ class Rows:
         if self.size is not None:
             self._require_batches(self.size)
 
-    def epochs(self) -> Iterator[Batch]:
-        """Batches without end: each epoch a new order; rows left over wait for the next epoch."""
-        while self.loader is not None:
+    def epoch(self) -> Iterator[Batch]:
+        """Batches in a new order; rows left over wait for the next epoch."""
+        if self.loader is not None:
             yield from self._loaded()
-        while self.size is not None and self.plate is not None:
+        elif self.size is not None and self.plate is not None:
             order = torch.randperm(self.plate.size, device="cpu")
             for index in order.split(self.size)[: self.plate.size // self.size]:
                 yield self.take(index)
-        while True:
+        else:
             yield self.all
+
+    def epochs(self) -> Batches:
+        """Batches without end."""
+        return Batches(self)
 
     @property
     def per_epoch(self) -> int:
@@ -222,6 +226,37 @@ class Rows:
                 f"has size {sorted(found)}. The number of rows must come from an argument n, or from a "
                 f"tensor argument with one leading entry per row."
             )
+
+
+class Batches:
+    """Batches without end, epoch after epoch; they know their place, and can go to it again."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self._began, self._given = torch.random.get_rng_state(), 0
+        self._epoch: Iterator[Batch] = iter(())
+
+    def __iter__(self) -> Batches:
+        return self
+
+    def __next__(self) -> Batch:
+        batch = next(self._epoch, None)
+        while batch is None:
+            self._began, self._given, self._epoch = torch.random.get_rng_state(), 0, self.rows.epoch()
+            batch = next(self._epoch, None)
+        self._given += 1
+        return batch
+
+    def place(self) -> tuple[Tensor, int]:
+        """The random state at which the epoch began, and how many batches it has given."""
+        return self._began, self._given
+
+    def go_to(self, began: Tensor, given: int) -> None:
+        """Begin that epoch again and leave out what it has given; the random state is then the epoch's."""
+        torch.random.set_rng_state(began)
+        self._began, self._given, self._epoch = began, given, self.rows.epoch()
+        for _ in range(given):
+            next(self._epoch)
 
 
 def _rows_of(value: Tensor, site: Any, rows: Plate, index: Tensor) -> Tensor:

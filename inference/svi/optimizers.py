@@ -59,6 +59,16 @@ class Optimizer:
         elif self.scheduler is not None:
             self.scheduler.step()
 
+    def state(self) -> list[Any]:
+        """What later steps depend on, beside the parameters; not copied."""
+        return [part.state_dict() for part in (self.optimizer, self.scheduler) if part is not None]
+
+    def restore(self, state: list[Any]) -> None:
+        """Take up the state of an optimizer of the same parameters."""
+        parts = [part for part in (self.optimizer, self.scheduler) if part is not None]
+        for part, own in zip(parts, state, strict=True):
+            part.load_state_dict(own)
+
     def pace(self, factor: float) -> None:
         """Set the rate to a factor of what it was at the start; nothing where it is the user's."""
         if self.ours:
@@ -69,13 +79,27 @@ class Optimizer:
 class _PyroOptimizer(Optimizer):
     """A Pyro optimizer whose options differ between parameters: one torch optimizer for each."""
 
-    def __init__(self, optimizer: PyroOptim, params: Sequence[Tensor]) -> None:
-        self.optimizer, self.params, self.ours = optimizer, list(params), False
+    def __init__(self, optimizer: PyroOptim, names: Mapping[Tensor, str]) -> None:
+        self.optimizer, self.names, self.ours = optimizer, names, False
+
+    def state(self) -> list[Any]:
+        """By parameter, as Pyro keeps it."""
+        self._tell_names()
+        return [self.optimizer.get_state()]
+
+    def restore(self, state: list[Any]) -> None:
+        """Pyro takes it up with the next step."""
+        self.optimizer.set_state(state[0])
 
     def step(self, loss: float) -> None:
-        self.optimizer([p for p in self.params if p.grad is not None])
+        self._tell_names()
+        self.optimizer([p for p in self.names if p.grad is not None])
         if isinstance(self.optimizer, PyroLRScheduler):
             self.optimizer.step()
+
+    def _tell_names(self) -> None:
+        """Pyro asks its store, which forgets the names of modules' parameters whenever it is put back."""
+        pyro.get_param_store()._param_to_name.update(self.names)
 
 
 def choose_optimizer(optim: Any, rate: float = RATE, *, maximize: bool = False) -> Chosen:
@@ -122,8 +146,7 @@ def _optimizer(
 
 def _of_pyro(optim: PyroOptim, params: Sequence[Tensor], names: Mapping[Tensor, str]) -> Optimizer:
     if callable(optim.pt_optim_args) or optim.pt_clip_args:
-        pyro.get_param_store()._param_to_name.update(names)
-        return _PyroOptimizer(deepcopy(optim), params)
+        return _PyroOptimizer(deepcopy(optim), names)
     made: Any = optim.pt_optim_constructor(params, **optim.pt_optim_args)  # type: ignore[operator]
     if isinstance(optim, PyroLRScheduler):
         return Optimizer(made, optim.pt_scheduler_constructor(made, **optim.kwargs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from pyro.infer.autoguide import AutoGuide
@@ -51,6 +51,11 @@ class Restart:
     params: Mapping[Tensor, str]
     stepper: Stepper | None = None
     rule: Schedule | None = None
+
+    @property
+    def running(self) -> tuple[Stepper, Schedule]:
+        """What makes and paces the steps, where there is something to train."""
+        return cast(Stepper, self.stepper), cast(Schedule, self.rule)
 
     def training(self, on: bool) -> None:
         """Tell modules whether they are being trained."""
@@ -141,7 +146,7 @@ def _engine(one: Restart, rows: Rows, request: Request) -> tuple[Stepper, Schedu
         )  # fmt: skip
     else:
         rule = Halving(optimizer, list(params), total)
-    return Stepper(objective, one.model, list(params), optimizer, climber, total), rule
+    return Stepper(objective, one.model, list(params), optimizer, climber, total, one.guide), rule
 
 
 def _start(density: LogDensity, seed: int) -> dict[str, Tensor]:

@@ -7,8 +7,9 @@ weighed against the same log density, by the same rules, as the guides of the la
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,6 @@ import torch
 from inference.checks.holes import holes_beside
 from inference.checks.importance import Replicate
 from inference.density.log_density import LogDensity
-from inference.guides.gaussian import Gaussian
 from inference.runtime.progress import Progress
 from inference.story.call import story_name
 from inference.story.observations import Observation
@@ -24,6 +24,7 @@ from inference.story.plan import plan
 from inference.story.programs import FittedGuide
 from inference.story.structure import Structure
 from inference.svi import autoguides
+from inference.svi.checkpoint import Resumed, Training
 from inference.svi.guide_draws import GuideDraws, gaussian, point_mass, weigh_guide, wider
 from inference.svi.held_out import Subset, hold_out
 from inference.svi.losses import refusal
@@ -43,7 +44,6 @@ class WeightFindings:
     Attributes:
         density: of all unknowns, at the trained parameters.
         replicates: one for each restart; none where nothing is unknown.
-        gaussians: around each restart's draws, where there is one.
         guide: of the best restart.
         flaws: reasons against any fit of this density.
         notes: remarks that do not bear on trust.
@@ -52,7 +52,6 @@ class WeightFindings:
 
     density: LogDensity
     replicates: list[Replicate]
-    gaussians: list[Gaussian]
     guide: FittedGuide | None
     flaws: list[str]
     notes: list[str]
@@ -65,10 +64,12 @@ class SVIResult:
 
     Attributes:
         name: of the guide, or of the loss on samples.
-        converged: whether each restart's training ended by its own rule.
+        converged: whether each restart's training ended by its own rule; empty where nothing was trained, and
+            all restarts are of one guide.
         history: rows (rung, step, ELBO in nats).
         gradient_calls: steps of all restarts.
         findings: row by row where all unknowns belong to rows, else by weights.
+        training: with which it can be continued.
     """
 
     name: str
@@ -76,6 +77,7 @@ class SVIResult:
     history: list[tuple[str, int, float]]
     gradient_calls: int
     findings: RowFindings | WeightFindings
+    training: Training | None = None
 
 
 def run_svi(
@@ -87,16 +89,28 @@ def run_svi(
     seeds: list[int],
     seed: int,
     progress: bool | None,
+    resumed: Sequence[Resumed] | None = None,
 ) -> SVIResult:
     """Train every restart, then weigh its guide's draws against the story's density, or check row by row.
+
+    Args:
+        structure, observations: of the story and its data.
+        request: of the caller.
+        draws: equally weighted, of each restart.
+        seeds: of the restarts.
+        seed: of the rows that are held out.
+        progress: show a bar.
+        resumed: where the restarts of an earlier run are taken up.
 
     Raises:
         ValueError: for a guide that does not match the story, or options that do not fit.
     """
+    asked, given = (structure, observations), request
     (structure, observations), held = hold_out(
         structure, observations, request.svi.held_out, seed, guided=callable(request.guide)
     )
     target = Target(structure, observations)
+    require_seen(target)
     rows = Rows(
         structure, observations, target.plan, request.svi.batch_size, request.loader,
         guided=callable(request.guide),
@@ -105,31 +119,50 @@ def run_svi(
     watched = None if held is None else Rows(*held, plan(*held, apart=True), None)
     request = request if request.by_samples else replace(request, guide=_program(request.guide, target))
     name = _name(request.svi.loss if request.by_samples else request.guide) if target.size else "none"
-    if target.plan.filled:
-        raise ValueError(
-            f"data: missing elements of {target.plan.filled[0]!r}, on which other sites depend, are "
-            f"inferred by the named guides only. Use guide='auto' without loss, optim and batch_size."
-        )
     fits: list[Trained] = []
     with Progress(len(seeds), progress) as bar:
-        for one in seeds:
-            fits.append(train(target, rows, request, one, lambda *row: bar.step(name, *row), watched))
+        report = partial(bar.step, name)
+        for index, one in enumerate(seeds):
+            earlier = None if resumed is None else resumed[index]
+            fits.append(train(target, rows, request, one, report, watched, earlier))
             bar.restart_done()
     best = max(fits, key=lambda one: one.elbo if one.held_out is None else one.held_out.elbo)
     found = _found(target, fits, best, held, request)
-    local = local_of(found, draws)
-    findings: RowFindings | WeightFindings
-    if local is not None:
-        findings = examine(found, local, seeds[0])
-    else:
-        findings = _weighed(_density(target, best), fits, best, structure.params, draws, seeds)
     return SVIResult(
         name,
         [one.converged for one in fits],
         bar.history[:: -(-len(bar.history) // _ROWS) or 1],
         sum(one.steps for one in fits),
-        findings,
+        judged(found, fits, best, draws, seeds),
+        Training(*asked, given, draws, seeds, seed, [_resumable(one, given) for one in fits]),
     )
+
+
+def _resumable(one: Trained, request: Request) -> Resumed:
+    """Where a restart may go on; of given steps, all count, those at a falling rate too."""
+    by_itself = one.checkpoint is not None and one.checkpoint.by_itself
+    planned = None if by_itself else request.steps
+    return Resumed(one.checkpoint, one.steps if planned is None else planned)
+
+
+def require_seen(target: Target) -> None:
+    """Refuse missing elements that other sites need: guide programs draw whole sites."""
+    if target.plan.filled:
+        raise ValueError(
+            f"data: missing elements of {target.plan.filled[0]!r}, on which other sites depend, are "
+            f"inferred by the named guides only. Use guide='auto' without loss, optim and batch_size."
+        )
+
+
+def judged(
+    found: TrainedRestarts, fits: list[Trained], best: Trained, draws: int, seeds: list[int]
+) -> RowFindings | WeightFindings:
+    """Row by row where all unknowns belong to rows; else by the weights of every restart's draws."""
+    local = local_of(found, draws)
+    if local is not None:
+        return examine(found, local, seeds[0])
+    params = found.target.structure.params
+    return weigh_restarts(density_at(found.target, best), fits, best, params, draws, seeds)
 
 
 def _found(
@@ -144,7 +177,7 @@ def _found(
     )  # fmt: skip
 
 
-def _weighed(
+def weigh_restarts(
     density: LogDensity,
     fits: list[Trained],
     best: Trained,
@@ -155,7 +188,7 @@ def _weighed(
     """Weigh the draws of every restart's guide."""
     notes = [f"pyro.param {', '.join(params)}: point estimates; the draws do not show their uncertainty."]
     flaws = [density.flaw] if density.flaw else []
-    replicates, gaussians, points = [], [], []
+    replicates, points = [], []
     for one, seed in zip(fits, seeds, strict=True):
         if one.guide is None:
             continue
@@ -166,19 +199,18 @@ def _weighed(
         around = gaussian(drawn.sample(max(1000, 4 * density.size), generator))
         points.append(point_mass(fitted, density))
         if around is not None:
-            gaussians.append(around)
             flaws += wider(density, around, replicates[-1], draws, generator)
     flaws += [r for one in replicates for r in holes_beside(density, density.holes, one.z, one.log_p)]
     guide = None
     if best.guide is not None:
         guide = FittedGuide(best.guide, best.params, density.data, density.plan.seen)
     return WeightFindings(
-        density, replicates, gaussians, guide, flaws[:1],
+        density, replicates, guide, flaws[:1],
         [*(notes if params else []), *training_notes(fits, best)], next((p for p in points if p), ""),
     )  # fmt: skip
 
 
-def _density(target: Target, best: Trained) -> LogDensity:
+def density_at(target: Target, best: Trained) -> LogDensity:
     """The log density of all unknowns, at the trained parameters."""
     if not target.structure.params:
         return target.density

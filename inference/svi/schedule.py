@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,6 +90,26 @@ class Halving:
             self._factor /= 2
             self.optimizer.pace(self._factor)
 
+    @property
+    def at_branch(self) -> bool:
+        """Whether a longer fit would go on from here: at the end, before the parameters are averaged."""
+        return self.converged or self.steps >= self.total
+
+    def state(self) -> dict[str, Any]:
+        """What later steps depend on; a rule that has ended the fit forgets its count of idle windows."""
+        ended = self.converged
+        return {
+            "steps": self.steps, "elbo": self.elbo, "_before": self._before, "_factor": self._factor,
+            "_strikes": 0 if ended else self._strikes, "_window": [] if ended else list(self._window),
+            "_sums": None if ended or self._sums is None else [s.clone() for s in self._sums],
+        }  # fmt: skip
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up an earlier rule; the optimizer's state holds the rate."""
+        vars(self).update({**state, "_window": list(state["_window"])})
+        if self._sums is not None:
+            self._sums = [s.clone() for s in self._sums]
+
     def hurry(self) -> bool:
         """Held-out rows say that more steps do not help: stop."""
         self.converged = True
@@ -135,6 +156,7 @@ class Cooldown:
         self._values: list[float] = []
         self._fall = max(1, math.ceil(_STABLE * total))
         self._end = total
+        self._hurried = False
         optimizer.pace(1 / _RISE)
 
     def add(self, elbo: float, *, judged: bool = True) -> bool:
@@ -155,8 +177,7 @@ class Cooldown:
     def _begin(self) -> None:
         """Begin the fall now, unless the number of steps is given and it is not yet time."""
         if not self.given and self.steps < self._fall:
-            self._fall = self.steps
-            self._end = min(self.total, self.steps + max(2 * WINDOW, self.steps // 3))
+            self._fall_now()
 
     def _factor(self) -> float:
         if self.steps <= self._fall:
@@ -173,13 +194,34 @@ class Cooldown:
         now, before = _mean(self._values[-quarter:]), _mean(self._values[-2 * quarter : -quarter])
         return now[0] - before[0] <= max(math.hypot(now[1], before[1]), _NEGLIGIBLE * self.rows)
 
+    @property
+    def at_branch(self) -> bool:
+        """Whether longer fits go on from here: the rate begins to fall now, and had risen as theirs does."""
+        return self.steps == self._fall >= _RISE
+
+    def state(self) -> dict[str, Any]:
+        """What later steps depend on, at a branch."""
+        return {"steps": self.steps, "_values": list(self._values), "_hurried": self._hurried}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up an earlier rule, with a fall of its own length unless held-out rows had asked for it."""
+        vars(self).update({**state, "_values": list(state["_values"])})
+        self.given, self.converged = True, self._hurried
+        self._fall, self._end = max(self.steps, math.ceil(_STABLE * self.total)), self.total
+        if self._hurried:
+            self._fall_now()
+
+    def _fall_now(self) -> None:
+        self._fall = self.steps
+        self._end = min(self.total, self.steps + max(2 * WINDOW, self.steps // 3))
+
     def hurry(self) -> bool:
         """Held-out rows say that more steps at this rate do not help: let it fall, or stop."""
         self.converged = True
         if self.steps >= self._fall:
             return True
-        self._fall = self.steps
-        self._end = min(self.total, self.steps + max(2 * WINDOW, self.steps // 3))
+        self._hurried = True
+        self._fall_now()
         return False
 
     def finish(self) -> None:

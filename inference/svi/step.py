@@ -64,6 +64,11 @@ class Stepper:
         optimizer: of the parameters.
         climber: of an adversary's parameters.
         total: the most steps that will be taken.
+        guide: of the model, if it has one.
+
+    Attributes:
+        count: what happened to the steps.
+        usual: running mean of the gradient norm.
     """
 
     def __init__(
@@ -74,14 +79,22 @@ class Stepper:
         optimizer: Optimizer,
         climber: Optimizer | None,
         total: int,
+        guide: Any = None,
     ) -> None:
         self.objective, self.model, self.params = objective, model, list(params)
         self.optimizer, self.climber, self.total = optimizer, climber, total
-        self.count, self._usual = Count(), math.nan
-        self.traced = TracedStep(self._run, self.params)
+        self.count, self.usual = Count(), math.nan
+        programs = (getattr(model, "story", None), guide, objective.adversary)
+        buffers = [b for p in programs if isinstance(p, torch.nn.Module) for b in p.buffers()]
+        self.traced = TracedStep(self._run, self.params, buffers)
         adversary = objective.adversary
         climbing = [] if adversary is None else list(adversary.parameters())
-        self.rising = TracedStep(self._contest, climbing)
+        self.rising = TracedStep(self._contest, climbing, buffers)
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """Of the parameters, and of an adversary's."""
+        return [self.optimizer, *([] if self.climber is None else [self.climber])]
 
     def take(self, batch: Batch, warm: float | None = None) -> float:
         """One step; returns the ELBO (minus the loss), in nats, NaN for a step that was skipped.
@@ -162,12 +175,12 @@ class Stepper:
         return objective.value(samples)
 
     def _clip(self, grads: Sequence[Tensor], size: float) -> None:
-        if self.count.taken - self.count.skipped > _SETTLED and size > _SPIKE * self._usual:
+        if self.count.taken - self.count.skipped > _SETTLED and size > _SPIKE * self.usual:
             if self.optimizer.ours:
                 self.count.clipped += 1
-                torch._foreach_mul_(list(grads), _SPIKE * self._usual / size)
-            size = _SPIKE * self._usual
-        self._usual = size if math.isnan(self._usual) else _MEMORY * self._usual + (1 - _MEMORY) * size
+                torch._foreach_mul_(list(grads), _SPIKE * self.usual / size)
+            size = _SPIKE * self.usual
+        self.usual = size if math.isnan(self.usual) else _MEMORY * self.usual + (1 - _MEMORY) * size
 
     def _skip(self, value: float) -> None:
         count = self.count

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import torch
 from pyro.infer.autoguide import AutoLaplaceApproximation
 from torch import Tensor
 
 from inference.story.parameters import own_values
-from inference.story.programs import trained
+from inference.story.programs import Baked, trained
+from inference.story.structure import Structure
+from inference.svi.checkpoint import Checkpoint, Resumed, put_back, taken
 from inference.svi.held_out import HeldOut, Watch
 from inference.svi.minibatch import Rows
 from inference.svi.request import Request
@@ -32,6 +35,7 @@ class Trained:
         elbo: mean over the last steps, of all rows, in nats; minus the loss where it is one on samples.
         held_out: what was measured on the rows that were held out; ``None`` where none were.
         notes: what the certificate should mention.
+        checkpoint: from where it can be taken up; ``None`` is the beginning.
     """
 
     story: Callable[..., Any]
@@ -43,6 +47,7 @@ class Trained:
     skipped: int = 0
     held_out: HeldOut | None = None
     notes: tuple[str, ...] = ()
+    checkpoint: Checkpoint | None = None
 
 
 def train(
@@ -52,6 +57,7 @@ def train(
     seed: int,
     report: Callable[..., None],
     held: Rows | None = None,
+    resumed: Resumed | None = None,
 ) -> Trained:
     """One restart: a copy of story and guide, trained in a parameter store of its own.
 
@@ -62,14 +68,18 @@ def train(
         seed: of this restart.
         report: takes a step and its ELBO.
         held: rows that were held out.
+        resumed: from where to go on, and to how many steps in all.
     """
+    if resumed is not None and not (resumed.checkpoint and resumed.checkpoint.by_itself):
+        request = replace(request, steps=resumed.total)
     with restarted(target, rows, request, seed) as one:
         one.training(True)
-        found = _loop(one, rows, request, report, held) if one.params else None
+        found, kept = _loop(one, rows, request, report, held, resumed) if one.params else (None, None)
         one.training(False)
         model, own = one.model, one.guide
         if isinstance(own, AutoLaplaceApproximation):
             model.batch, model.factor = rows.all.to(request.device), None
+            model.params = own_values(model.story)
             call = model.batch.call.fresh()
             own = own.laplace_approximation(*call.args, **call.kwargs)
         params = {n: v.cpu() for n, v in own_values(model.story, own).items()}
@@ -77,36 +87,60 @@ def train(
         fitted = trained(own) if own is not None and target.names else None
         if one.rule is None or one.stepper is None:  # there is nothing to train
             elbo = -sum(one.objective.evaluate() for _ in range(_EVALUATED)) / _EVALUATED
-            return Trained(story, fitted, params, elbo, True, 0)
+            return Trained(story, fitted, params, elbo, True, 0, notes=_untrained(rows.structure, one))
         count = one.stepper.count
         return Trained(
             story, fitted, params, one.rule.elbo, one.rule.converged, one.rule.steps, count.skipped, found,
-            tuple(count.sentences()),
+            (*count.sentences(), *kept_parameters(rows.structure)), kept,
         )  # fmt: skip
 
 
+def kept_parameters(structure: Structure) -> list[str]:
+    """A note where the story is one that a fit returned."""
+    if not isinstance(structure.call.story, Baked):
+        return []
+    return ["The story was fitted before and keeps its parameters; to train it on, use continue_fit."]
+
+
+def _untrained(structure: Structure, one: Restart) -> tuple[str, ...]:
+    """Why nothing was trained, where there might have been something."""
+    modules = [p for p in (one.model.story, one.guide) if isinstance(p, torch.nn.Module)]
+    if any(True for module in modules for _ in module.parameters()):
+        return ("Nothing was trained: no parameter of story or guide asks for a gradient (requires_grad).",)
+    return tuple(kept_parameters(structure))
+
+
 def _loop(
-    one: Restart, rows: Rows, request: Request, report: Callable[..., None], held: Rows | None
-) -> HeldOut | None:
-    """Step until the schedule ends it, or held-out rows do."""
-    if one.rule is None or one.stepper is None:
-        return None
+    one: Restart,
+    rows: Rows,
+    request: Request,
+    report: Callable[..., None],
+    held: Rows | None,
+    resumed: Resumed | None,
+) -> tuple[HeldOut | None, Checkpoint | None]:
+    """Step until the schedule ends it, or held-out rows do; say what those measured, and where to go on."""
+    stepper, rule = one.running
     watch = _watch(one, rows, held, summed=not request.by_samples)
-    recent: list[float] = []
-    for step, batch in enumerate(rows.epochs(), 1):
+    batches, kept, recent = rows.epochs(), None, list[float]()
+    if resumed is not None:
+        put_back(one, batches, watch, resumed)
+        kept = resumed.checkpoint
+    for step, batch in enumerate(batches, rule.steps + 1):
         warm = step / request.svi.warm_up if step < request.svi.warm_up else None
-        elbo = one.stepper.take(batch.to(request.device), warm)
+        elbo = stepper.take(batch.to(request.device), warm)
         recent += [elbo] if math.isfinite(elbo) else []
         if recent and (step == 1 or step % _REPORT == 0):
             report(step, sum(recent) / len(recent))
             recent = []
-        over = one.rule.add(elbo, judged=warm is None)
+        over = rule.add(elbo, judged=warm is None)
         if watch is not None and watch.due(step) and warm is None and one.aside(partial(watch.look, step)):
-            over = one.rule.hurry() or over
+            over = rule.hurry() or over
+        if rule.at_branch:
+            kept = taken(one, batches, watch)
         if over:
             break
-    one.rule.finish()
-    return None if watch is None else one.aside(partial(watch.finish, step))
+    rule.finish()
+    return None if watch is None else one.aside(partial(watch.finish, step)), kept
 
 
 def _watch(one: Restart, rows: Rows, held: Rows | None, *, summed: bool) -> Watch | None:

@@ -197,7 +197,9 @@ def test_a_story_that_cannot_be_enumerated():
             pyro.sample("x", dist.Normal(mu[y.long()].reshape(40), 1.0))
 
     text = said(story)
-    assert "It cannot be fitted as it stands: site 'y': the story cannot be run with all its values at" in text
+    assert (
+        "It cannot be fitted as it stands: site 'y': the story cannot be run with all its values at" in text
+    )
 
 
 def test_names_that_collide():

@@ -12,7 +12,7 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.infer import Predictive, Trace_ELBO, TraceEnum_ELBO
-from pyro.infer.autoguide import AutoDelta, AutoMultivariateNormal, AutoNormal
+from pyro.infer.autoguide import AutoDelta, AutoLaplaceApproximation, AutoMultivariateNormal, AutoNormal
 from pyro.nn import PyroModule, PyroParam
 
 from inference import fit, load
@@ -314,6 +314,32 @@ def test_parameters_of_a_story_are_point_estimates(tmp_path):
     posterior.save(tmp_path / "fit")
     again = load(tmp_path / "fit", scaled)
     assert torch.equal(again.log_prob({"x": X}), posterior.log_prob({"x": X}))
+
+
+@pytest.mark.parametrize("guide", [AutoMultivariateNormal, AutoLaplaceApproximation])
+def test_parameters_of_a_story_are_trained_beside_an_autoguide(guide):
+    """An autoguide runs the story to find its sites; what it meets there is not what is trained."""
+
+    def scaled(n):
+        noise = pyro.param("noise", torch.tensor(6.0), constraint=dist.constraints.positive)
+        mu = pyro.sample("mu", dist.Normal(0.0, PRIOR))
+        with pyro.plate("row", n):
+            pyro.sample("x", dist.Normal(mu, noise))
+
+    posterior = fit(scaled, {"x": X}, guide=guide, restarts=2, seed=0)
+    found = posterior.story.params["noise"].double()
+
+    def evidence(noise):
+        covariance = PRIOR**2 + noise**2 * torch.eye(len(X), dtype=torch.float64)
+        return dist.MultivariateNormal(torch.zeros(len(X)).double(), covariance).log_prob(X.double())
+
+    grid = torch.linspace(1.0, 4.0, 601, dtype=torch.float64)
+    best = grid[torch.stack([evidence(s) for s in grid]).argmax()]
+    if guide is AutoMultivariateNormal:  # at a point of mu the best noise is another
+        assert abs(found - best) < 0.1
+    assert 1.0 < found < 3.0
+    assert posterior.certificate.trusted, posterior.certificate
+    assert abs(posterior.certificate.log_evidence - evidence(found)) < 0.01
 
 
 def test_a_module_story_is_trained_on_a_copy():
