@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inference.checks.adaptive_proposal import mixture_around
 from inference.checks.holes import holes_beside
 from inference.checks.importance import EASY, POOL, Replicate, nowhere, weigh
 from inference.checks.modes import MANY, missed_mass, mixed, sought, uncovered_masses
@@ -226,7 +227,7 @@ class Climber:
         # From here on it is the chains' draws that may lack a mode, whatever the guide before them reached.
         certain = z.shape[1] >= _PER_UNKNOWN * density.size
         narrower = found.proposal if isinstance(guide, Flow) else Mixture.single(gaussians)
-        proposal = _around(z) if certain else narrower
+        proposal = mixture_around(z, self.own) if certain else narrower
         return replace(found, replicates=replicates, proposal=proposal, reasons=(), polished=polished)
 
     def _challenged(self, found: Climbed, ends: Climb) -> Climbed:
@@ -314,15 +315,6 @@ def _starts(replicate: Replicate, generator: torch.Generator) -> Tensor:
         return replicate.z[torch.arange(_CHAINS) % len(replicate.z)]
     z, log_weights = replicate.heavy
     return z[resample(log_weights, _CHAINS, generator)]
-
-
-def _around(z: Tensor) -> Mixture:
-    """Gaussians with the mean and covariance of each restart's draws (restarts, draws, size)."""
-    centred = z - z.mean(1, keepdim=True)
-    covariance = centred.mT @ centred / z.shape[1]
-    factor, failed = torch.linalg.cholesky_ex(covariance)
-    wide = torch.diag_embed(covariance.diagonal(dim1=-2, dim2=-1).sqrt())
-    return Mixture.single(Gaussian(z.mean(1), torch.where((failed == 0)[:, None, None], factor, wide)))
 
 
 def mixture_elbos(elbo: Tensor, mixture: Mixture) -> Tensor:

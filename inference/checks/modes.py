@@ -65,7 +65,7 @@ def mixed(
     """
     parts = [[fitted.guide[p]] for p in range(problems.count)]
     masses = [[float(e)] for e in fitted.elbo]
-    climbed = _shared(climbed) if replicates else climbed
+    climbed = _shared(climbed, problems.count) if replicates else climbed
     open_ends = torch.isfinite(climbed.values)
     for _ in range(_ROUNDS):
         mixture = _mixture(parts, masses)
@@ -104,9 +104,8 @@ def mixed(
     return replace(mixture, tails=torch.where(alone & fitted.exact, 0.0, mixture.tails))
 
 
-def _shared(climbed: Climb) -> Climb:
-    """All problems' ends, for each of them."""
-    count = len(climbed.values)
+def _shared(climbed: Climb, count: int) -> Climb:
+    """The ends of all climbs, for each of so many problems."""
     points, values = climbed.points.flatten(0, 1), climbed.values.flatten()
     return Climb(points.expand(count, *points.shape), values.expand(count, -1), [])
 
@@ -177,7 +176,7 @@ def missed_mass(
     """
     count = problems.count
     evidence = torch.full((count,), log_evidence, dtype=torch.float64)
-    shares = missed_masses(problems, guides, centres, evidence, _shared(climbed), [generator] * count)
+    shares = missed_masses(problems, guides, centres, evidence, _shared(climbed, count), [generator] * count)
     return float(shares.max())
 
 

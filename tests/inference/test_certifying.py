@@ -254,7 +254,7 @@ def test_a_missed_mode_is_found():
         return pyro.sample("a", dist.Normal(1.495, 0.047))
 
     found = certify(bimodal, {"x": x}, guide=one_mode).certificate
-    assert not found.trusted and "A climb ended in a mode" in found.reasons[0]
+    assert not found.trusted and "There are modes of which" in found.reasons[0]
     z = torch.linspace(-3, 3, 20001, dtype=torch.float64)
     log_p = dist.Normal(0.3, 1.0).log_prob(z) + 5 * dist.Normal(z**2, 0.3).log_prob(torch.tensor(2.25))
     evidence = (log_p.logsumexp(0) + math.log(6 / 20000)).item()
@@ -288,7 +288,7 @@ def test_a_mode_between_those_of_the_guide_is_found():
             pyro.sample("x", dist.Normal(0.0, 1.0))
 
     found = certify(tripled, {"x": X}, guide=lambda n: pyro.sample("a", two)).certificate
-    assert not found.trusted and "A climb ended in a mode" in found.reasons[0], found
+    assert not found.trusted and "There are modes of which" in found.reasons[0], found
 
 
 def test_an_autoguide_that_pyro_trains_on_two_modes_is_refused():
