@@ -209,7 +209,7 @@ def _fitted(
         smoothed, khat = pool.smoothed
         effective = _effective(pool.log_w)
         thin = effective < 2 * FRACTION * size
-        loss = khat.clamp(min=_FITTED) - effective / size
+        loss = khat.clamp(min=easy) - effective / size
         better = loss < best[rows]
         best[rows[better]], chosen[rows[better]] = loss[better], attempt
         tried.append((rows, pool, proposal.of(rows)))

@@ -217,5 +217,5 @@ def test_no_start_says_nan():
         with pyro.plate("row", n):
             pyro.sample("x", dist.Normal(0 * a / (0 * a), 1.0))
 
-    with pytest.raises(NoStartError, match=r"NaN \(not -inf\) at 72 of the last 72 points"):
+    with pytest.raises(NoStartError, match=r"NaN \(not -inf\) at (\d+) of the last \1 points"):
         fit(nowhere, {"x": torch.tensor([0.5])}, seed=0)
