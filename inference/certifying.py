@@ -51,7 +51,8 @@ def certify(
             parameter store. Or a ``posterior.guide``.
         draws: how many equally weighted draws to return of each batch, with a guide. Without one the draws
             themselves: site -> (draws, *site shape), independent draws of one distribution that covers all
-            unknown sites; deterministic sites may be among them.
+            unknown sites, each in its own (constrained) values; deterministic sites may be among them. A
+            chain's draws, sorted ones or copies are not independent, and are not trusted.
         log_q: with ``draws``: (draws,), the log density of that distribution, all sites together, in nats;
             with respect to the sites' own (constrained) values, as the sum of Pyro's ``log_prob`` is. With
             shape (batches, draws), the draws have these two leading dimensions, too.
@@ -87,8 +88,8 @@ def certify(
         False
     """
     began = time.perf_counter()
-    check_counts(restarts=restarts, draws=draws if isinstance(draws, int) else None)
     _require_one(guide, draws, log_q)
+    check_counts(restarts=restarts, draws=None if isinstance(draws, Mapping) else draws)
     if maker(story) is not None:
         name = story_name(getattr(story, "func", story))
         raise ValueError(f"story: expected the instance that was trained, got the class {name}.")

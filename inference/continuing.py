@@ -53,7 +53,11 @@ def continue_fit(posterior: Posterior, steps: int, *, progress: bool | None = No
         True
     """
     began = time.perf_counter()
+    if steps is None:
+        raise ValueError("steps: expected a positive integer, got None.")
     check_counts(steps=steps)
+    if not isinstance(posterior, Posterior):
+        raise ValueError(f"posterior: expected one that `fit` trained, got {type(posterior).__name__}.")
     training = posterior.training
     _require_steps(posterior, training)
     request = training.request

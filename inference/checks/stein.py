@@ -42,9 +42,44 @@ def departures(z: Tensor, grad: Tensor) -> list[str]:
 
 def departures_from(density: LogDensity, z: Tensor) -> list[str]:
     """Reasons not to believe that draws (restarts, draws, size) come from a density: some are asked."""
+    return departures(*_asked(density, z))
+
+
+def displacements_from(density: LogDensity, z: Tensor) -> list[str]:
+    """Reasons not to believe that draws (restarts, draws, size) lie where the density does: E[g] = 0."""
+    return displacements(*_asked(density, z))
+
+
+def displacements(z: Tensor, grad: Tensor) -> list[str]:
+    """Reasons not to believe that draws (draws, size) lie where a density with these gradients does.
+
+    Where weights are those of the density itself this asks nothing new. Weights by a wrong density, as that
+    of another scale (a Jacobian is missing), move the draws, and may leave (z - mean) g at -1.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> z = torch.randn(1000, 3, generator=generator, dtype=torch.float64)
+        >>> displacements(z, -z), len(displacements(z + 0.5, -(z + 0.5)))
+        ([], 1)
+    """
+    if len(z) < 100:
+        return []
+    shift = (z.std(0) * grad)[None]
+    off = _off(shift, 0.0, _SLACK * 4)
+    if not bool(off.any()):
+        return []
+    return [
+        f"The draws do not lie where the density does: its gradient, in units of their standard deviations, "
+        f"is {float(shift.mean(1).abs().max()):.2f} on average in some unknown, and must be 0 (Stein's "
+        f"identity)."
+    ]
+
+
+def _asked(density: LogDensity, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Some of the draws (restarts, draws, size), and the gradients there."""
     affordable = max(_LEAST, min(_DRAWS, _COST // density.cost))
     some = subset(z, affordable if density.traced else _DRAWS // 10)
-    return departures(some, density.value_and_grad(some)[1])
+    return some, density.value_and_grad(some)[1]
 
 
 def departures_of_each(z: Tensor, grad: Tensor) -> list[list[str]]:

@@ -15,6 +15,8 @@ from inference.density.log_density import LogDensity
 from inference.story.bijections import bijection
 from inference.story.handlers import Known, Slot
 
+_CLOSE = 1e-4  # relative; how near a value must come to itself on the way there and back
+
 
 def unconstrained(density: LogDensity, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Map values of the unknown sites to unconstrained vectors; call inside :func:`isolated`.
@@ -54,7 +56,10 @@ class Placed(Messenger):
         value, transform = self.values[name], bijection(msg["fn"].support)
         piece = transform.inv(value)
         self.pieces[name] = piece
-        self.log_det[name] = transform.log_abs_det_jacobian(piece, value).sum()
+        back = transform(piece)
+        there = ((back - value).abs() <= _CLOSE * (1 + value.abs().amax())).all()
+        log_det = transform.log_abs_det_jacobian(piece, value).sum()
+        self.log_det[name] = torch.where(there, log_det, torch.nan)
         msg["value"] = value
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
 from typing import TypeVar
 
 import torch
@@ -46,4 +47,6 @@ def run_each(function: Callable[[_Item], _Result], items: Sequence[_Item], count
 
 def mix(seed: int, index: int) -> int:
     """A seed for one restart or data set, far from those of neighbours (a 64-bit multiplicative hash)."""
-    return ((seed * 1_000_003 + index + 1) * 0x9E3779B97F4A7C15) % 2**63
+    if not isinstance(seed, Integral):
+        raise ValueError(f"seed: expected an integer, got {seed!r}.")
+    return ((int(seed) * 1_000_003 + index + 1) * 0x9E3779B97F4A7C15) % 2**63

@@ -18,8 +18,10 @@ from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation
 from pyro.nn import PyroModule
 from torch import Tensor
 
-from inference.checks.importance import Pool, weigh_pool
+from inference.checks.importance import Pool, Replicate, weigh_pool
+from inference.checks.independence import dependences
 from inference.checks.psis import khat_threshold
+from inference.checks.stein import displacements_from
 from inference.density.inverse import unconstrained
 from inference.density.log_density import LogDensity
 from inference.runtime.isolation import isolated, promote
@@ -30,7 +32,7 @@ from inference.story.parameters import local_parameters
 from inference.story.programs import Baked, Given, own_copy, signature, stored, trained, with_data
 from inference.svi import autoguides
 from inference.svi.conditioned import Conditioned
-from inference.svi.guide_draws import gaussian, require_match, site_role, wider
+from inference.svi.guide_draws import elsewhere, gaussian, more_evidence, reaching, require_match, site_role
 from inference.svi.minibatch import Batch, Rows
 from inference.svi.row_checks import TrainedRestarts
 from inference.svi.run import SVIResult, WeightFindings, density_at, judged, require_seen
@@ -210,19 +212,32 @@ def judge_draws(target: Target, values: Mapping[str, Any], log_q: Any, pools: in
     generators = [torch.Generator().manual_seed(mix(seed, part)) for part in range(count)]
     replicates = weigh_pool(pool, generators)
     flaws = [density.flaw] if density.flaw else []
-    for replicate, generator in zip(replicates, generators, strict=True):
-        around = gaussian(replicate.z)
-        if around is not None:
-            flaws += wider(density, around, replicate, len(replicate.z), generator)
+    flaws += dependences(z[inside]) if int(inside.sum()) >= _FEWEST else []
+    flaws += _against_wider(density, replicates, generators)
+    if not flaws and all(r.resampled for r in replicates):
+        flaws += displacements_from(density, torch.stack([r.z for r in replicates]))
     notes = [*one.notes, *_said(inside, each, count)]
     findings = WeightFindings(density, replicates, None, flaws[:1], notes, "")
     return SVIResult("given draws", [], [], 0, findings)
 
 
+def _against_wider(
+    density: LogDensity, replicates: list[Replicate], generators: list[torch.Generator]
+) -> list[str]:
+    """Reasons from Student t's around the draws: what evidence they find, and where their draws lie."""
+    flaws, others = [], []
+    for replicate, generator in zip(replicates, generators, strict=True):
+        around = gaussian(replicate.z)
+        if around is not None:
+            others.append(reaching(density, around, replicate, len(replicate.z), generator))
+            flaws += more_evidence(replicate, others[-1])
+    return flaws or (elsewhere(replicates, others) if len(others) == len(replicates) else [])
+
+
 def _said(inside: Tensor, each: int, count: int) -> list[str]:
     """Notes on given draws: too few for the usual threshold, or off the support."""
     notes = [f"The {count} chains are {count} parts of the given draws, {each} in each."]
-    if each < _MANY:
+    if round(khat_threshold(each), 2) < 0.7:
         notes.append(
             f"{each} draws in each part are few: k-hat is held to {khat_threshold(each):.2f} instead of .70. "
             f"Give {_MANY * count} draws or more."

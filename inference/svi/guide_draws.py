@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +30,8 @@ _POOL = 4096  # draws where the guide can be batched: the threshold for k-hat is
 _LOOPED = 1000  # draws where it must be run draw by draw, to begin with
 _ELBO = 1000  # draws that the reported ELBO averages over
 _CHUNK = 512
+_KOLMOGOROV = 3.0  # standardized distance of two samples' shares; exceeded by chance in 3 of 1e8
+_APART = 0.02  # and how much beside it, for the finite error of weights
 
 
 class GuideDraws:
@@ -243,15 +245,58 @@ def wider(
     The weights of a guide whose support is too small look excellent, since no draw lies outside it; the
     log evidence then comes out too small.
     """
+    return more_evidence(replicate, reaching(density, around, replicate, draws, generator))
+
+
+def reaching(
+    density: LogDensity, around: Gaussian, replicate: Replicate, draws: int, generator: torch.Generator
+) -> Replicate:
+    """What weights of a Student t around the guide's draws say."""
     one, elbo = Replicates(density, 1), torch.tensor([replicate.elbo])
     proposal = Mixture.single(around[None])
-    other = weigh(one, proposal, elbo, draws, [generator], max(_POOL, 4 * draws)).replicates[0]
+    return weigh(one, proposal, elbo, draws, [generator], max(_POOL, 4 * draws)).replicates[0]
+
+
+def more_evidence(replicate: Replicate, other: Replicate) -> list[str]:
+    """Reasons from the log evidence that another proposal finds, if its own weights pass."""
     if not (other.certified and math.isfinite(replicate.log_evidence)):
         return []
     gap = other.log_evidence - replicate.log_evidence
     if abs(gap) <= 1e-3 + (ERRORS + 1) * math.hypot(other.log_evidence_stderr, replicate.log_evidence_stderr):
         return []
+    if gap > 0:
+        return [
+            f"A proposal with wider tails finds {gap:.3f} nats more evidence than the guide's own draws: the "
+            f"guide leaves part of the posterior out (check the supports and tails of its sites), or log q "
+            f"is not that of its draws (a constant, a Jacobian)."
+        ]
     return [
-        f"A proposal with wider tails finds {gap:+.3f} nats more evidence than the guide's own draws: the "
-        f"guide leaves part of the posterior out. Check the supports and tails of its sites."
+        f"A proposal with wider tails finds {-gap:.3f} nats less evidence than the guide's own draws: log q "
+        f"is not the log density of these draws with respect to the sites' own values. Look for a constant "
+        f"or a Jacobian that is missing, a mask or a scale."
+    ]
+
+
+def elsewhere(replicates: Sequence[Replicate], others: Sequence[Replicate]) -> list[str]:
+    """Reasons from where the draws of other proposals lie, whose own weights pass.
+
+    Weights by a log q that is not that of the draws may be as even as right ones, and their log evidence
+    right by chance; the draws then lie elsewhere. The distance of Kolmogorov and Smirnov knows no scale.
+    """
+    if not (all(o.certified for o in others) and all(r.resampled for r in replicates)):
+        return []
+    one, two = (torch.cat([r.z for r in some]).T.contiguous() for some in (replicates, others))
+    at = torch.cat([one, two], 1).sort(1).values
+    below = [torch.searchsorted(x.sort(1).values, at, right=True) / x.shape[1] for x in (one, two)]
+    distance = float((below[0] - below[1]).abs().max())
+    carried = [sum(len(r.z) for r in s) for s in (replicates, others)] + [
+        sum(r.ess for r in s) for s in (replicates, others)
+    ]
+    if distance <= _APART + _KOLMOGOROV * math.sqrt(sum(1 / c for c in carried)):
+        return []
+    return [
+        f"Weighted draws of a proposal with wider tails lie elsewhere than these: the shares of both that "
+        f"lie below some value differ by {distance:.2f}. log q is not the log density of these draws with "
+        f"respect to the sites' own values (a Jacobian is missing, say), or part of the posterior is left "
+        f"out."
     ]

@@ -417,6 +417,8 @@ ZEROS = torch.zeros(400)
     ({"guide": lambda: None}, "guide: expected to be called as the story is, with 0 positional"),
     ({"guide": at(0.0, 1.0), "log_q": torch.zeros(9)}, "draws, log_q: given beside a guide"),
     ({"guide": at(0.0, 1.0), "draws": 0}, "draws: expected a positive integer"),
+    ({"guide": at(0.0, 1.0), "draws": "many"}, "draws: expected a positive integer, got 'many'"),
+    ({"guide": at(0.0, 1.0), "seed": "a"}, "seed: expected an integer, got 'a'"),
     ({"draws": {"mu": ZEROS}}, "log_q: expected the log density"),
     ({"draws": {"nu": ZEROS}, "log_q": ZEROS}, "'nu' too, which is no site"),
     ({"draws": {}, "log_q": ZEROS}, "draws: expected mu, got none for 'mu'"),

@@ -177,8 +177,11 @@ def test_what_has_no_steps_is_refused_in_words(tmp_path):
             ValueError, match="expected one that `fit` trained by SVI in this session, got one"
         ):
             continue_fit(posterior, 100)
-    with pytest.raises(ValueError, match="steps: expected a positive integer, got 0"):
-        continue_fit(trained, 0)
+    for steps in (0, None):
+        with pytest.raises(ValueError, match=f"steps: expected a positive integer, got {steps}"):
+            continue_fit(trained, steps)
+    with pytest.raises(ValueError, match="posterior: expected one that `fit` trained, got dict"):
+        continue_fit({}, 100)
     rows = torch.utils.data.DataLoader([{"x": x} for x in X], batch_size=6)
     loaded = fit(story, rows, guide=AutoNormal, steps=100, restarts=1)
     with pytest.raises(ValueError, match="made by a loader"):
