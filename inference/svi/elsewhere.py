@@ -18,6 +18,7 @@ from pyro.infer.autoguide import AutoGuide, AutoLaplaceApproximation
 from pyro.nn import PyroModule
 from torch import Tensor
 
+from inference.checks.adaptive_proposal import mixture_around
 from inference.checks.importance import Pool, Replicate, weigh_pool
 from inference.checks.independence import dependences
 from inference.checks.psis import khat_threshold
@@ -32,7 +33,15 @@ from inference.story.parameters import local_parameters
 from inference.story.programs import Baked, Given, own_copy, signature, stored, trained, with_data
 from inference.svi import autoguides
 from inference.svi.conditioned import Conditioned
-from inference.svi.guide_draws import elsewhere, gaussian, more_evidence, reaching, require_match, site_role
+from inference.svi.guide_draws import (
+    elsewhere,
+    gaussian,
+    more_evidence,
+    reaching,
+    require_match,
+    site_role,
+    together,
+)
 from inference.svi.minibatch import Batch, Rows
 from inference.svi.row_checks import TrainedRestarts
 from inference.svi.run import SVIResult, WeightFindings, density_at, judged, require_seen
@@ -213,25 +222,32 @@ def judge_draws(target: Target, values: Mapping[str, Any], log_q: Any, pools: in
     replicates = weigh_pool(pool, generators)
     flaws = [density.flaw] if density.flaw else []
     flaws += dependences(z[inside]) if int(inside.sum()) >= _FEWEST else []
-    flaws += _against_wider(density, replicates, generators)
+    differing, unchecked = _against_wider(density, replicates, generators)
+    flaws += differing
     if not flaws and all(r.resampled for r in replicates):
         flaws += displacements_from(density, torch.stack([r.z for r in replicates]))
-    notes = [*one.notes, *_said(inside, each, count)]
+    notes = [*one.notes, *_said(inside, each, count), *unchecked]
     findings = WeightFindings(density, replicates, None, flaws[:1], notes, "")
     return SVIResult("given draws", [], [], 0, findings)
 
 
 def _against_wider(
     density: LogDensity, replicates: list[Replicate], generators: list[torch.Generator]
-) -> list[str]:
-    """Reasons from Student t's around the draws: what evidence they find, and where their draws lie."""
-    flaws, others = [], []
+) -> tuple[list[str], list[str]]:
+    """Reasons, and notes, from wider mixtures around the draws: what evidence they find, where they lie."""
+    flaws, pairs = [], []
     for replicate, generator in zip(replicates, generators, strict=True):
-        around = gaussian(replicate.z)
-        if around is not None:
-            others.append(reaching(density, around, replicate, len(replicate.z), generator))
-            flaws += more_evidence(replicate, others[-1])
-    return flaws or (elsewhere(replicates, others) if len(others) == len(replicates) else [])
+        if gaussian(replicate.z) is not None:
+            proposal = mixture_around(replicate.z[None], [generator])
+            other = reaching(density, proposal, replicate, len(replicate.z), generator)
+            flaws += more_evidence(replicate, other)
+            pairs += [(replicate, other)] if other.certified else []
+    if not pairs:
+        return flaws, [
+            "No second proposal passed beside the given draws: that log q is theirs could not be checked."
+        ]
+    ours, others = ([pair[k] for pair in pairs] for k in range(2))
+    return flaws or more_evidence(together(ours), together(others)) or elsewhere(ours, others), []
 
 
 def _said(inside: Tensor, each: int, count: int) -> list[str]:

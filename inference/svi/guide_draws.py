@@ -14,7 +14,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from inference.checks.importance import ERRORS, Replicate, weigh
+from inference.checks.importance import EASY, ERRORS, Replicate, weigh
 from inference.density.inverse import unconstrained
 from inference.density.log_density import LogDensity
 from inference.density.problems import Replicates
@@ -245,16 +245,24 @@ def wider(
     The weights of a guide whose support is too small look excellent, since no draw lies outside it; the
     log evidence then comes out too small.
     """
-    return more_evidence(replicate, reaching(density, around, replicate, draws, generator))
+    other = reaching(density, Mixture.single(around[None]), replicate, draws, generator)
+    return more_evidence(replicate, other)
 
 
 def reaching(
-    density: LogDensity, around: Gaussian, replicate: Replicate, draws: int, generator: torch.Generator
+    density: LogDensity, proposal: Mixture, replicate: Replicate, draws: int, generator: torch.Generator
 ) -> Replicate:
-    """What weights of a Student t around the guide's draws say."""
+    """What weights of Gaussians and Student t's around the guide's draws say, fitted further if need be."""
     one, elbo = Replicates(density, 1), torch.tensor([replicate.elbo])
-    proposal = Mixture.single(around[None])
-    return weigh(one, proposal, elbo, draws, [generator], max(_POOL, 4 * draws)).replicates[0]
+    easy = EASY if density.traced else None
+    return weigh(one, proposal, elbo, draws, [generator], max(_POOL, 4 * draws), easy=easy).replicates[0]
+
+
+def together(replicates: Sequence[Replicate]) -> Replicate:
+    """The first, with the log evidence of all: whose error is smaller."""
+    log_evidence = sum(r.log_evidence for r in replicates) / len(replicates)
+    stderr = math.hypot(*(r.log_evidence_stderr for r in replicates)) / len(replicates)
+    return replace(replicates[0], log_evidence=log_evidence, log_evidence_stderr=stderr)
 
 
 def more_evidence(replicate: Replicate, other: Replicate) -> list[str]:
