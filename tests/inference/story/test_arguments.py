@@ -220,7 +220,7 @@ def test_arrays_and_tables_that_a_story_reaches_without_being_given_them():
 
     def into_frame(n):
         frame["x"] += 1
-        line(torch.as_tensor(frame["x"].to_numpy()))
+        line(torch.as_tensor(frame["x"].to_numpy(copy=True)))
 
     def counting(n):
         runs.append(n)
