@@ -208,6 +208,22 @@ def test_tables_and_records_that_a_story_writes_into(held):
     assert held.x.tolist() == [1.0, 2.0, 3.0, 4.0]
 
 
+def test_data_sets_that_share_an_argument_that_is_written_into():
+    def story(x):
+        x.copy_(x > 2)
+        slope = pyro.sample("slope", dist.Normal(0.0, 10.0))
+        with pyro.plate("row", 4, dim=-1):
+            pyro.sample("y", dist.Normal(slope * x, 0.5))
+
+    structure, _ = inspect_story(Call.bind(story, (torch.arange(1.0, 5.0),)))
+    assert inspect_story(structure.call)[0].call.writes  # looked at once more, it still is
+    data = [{"y": torch.tensor([0.0, 0.1, 1.9, 2.1])}] * 2
+    for posterior in fit_many(story, data, (torch.arange(1.0, 5.0),), seed=0):
+        draws = posterior.draws["slope"]
+        assert abs(float(draws.mean()) - 16 / 8.01) < 5 * (8.01 * draws.numel()) ** -0.5
+        assert posterior.certificate.trusted
+
+
 # what is refused
 
 
