@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from inference.checks.adaptive_proposal import mixture_around
+from inference.checks.even_places import misplaced
 from inference.checks.holes import holes_beside
 from inference.checks.importance import EASY, POOL, Replicate, nowhere, weigh
 from inference.checks.modes import MANY, missed_mass, mixed, sought, uncovered_masses
@@ -145,7 +146,7 @@ class Climber:
         found = self._challenged(found, ends)
         if found.passed and self.density.size <= FEW:
             missed = max(found.missed, self._uncovered(found, survey, mixture.most))
-            found = replace(found, missed=missed)
+            found = replace(found, missed=missed, reasons=(*found.reasons, *self._misplaced(found, survey)))
         return replace(found, notes=(*sought(mixture.most, survey, found.missed), *found.notes))
 
     def _rescue(self, restart: int) -> Tensor | None:
@@ -260,6 +261,14 @@ class Climber:
         places = survey.even(count, seed=1)
         log_p, evidence = self.density.log_prob(places)[None], torch.tensor([_log_evidence(found)])
         return float(uncovered_masses(log_p, found.proposal, evidence, places, survey.log_volume).max())
+
+    def _misplaced(self, found: Climbed, survey: Survey) -> list[str]:
+        """Reasons against chains that keep wrong shares of mass on the sides of a dip, by fresh places."""
+        if found.polished is None:
+            return []
+        places = survey.even(len(survey.points) * _CLOSER, seed=2)
+        z = torch.cat([r.z for r in found.replicates])
+        return misplaced(self.density, z, places, self.density.log_prob(places))
 
 
 def surveyed(density: LogDensity, drawn: Tensor | None) -> Survey:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import is_dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -70,8 +73,30 @@ def _complex(value: Any) -> bool:
 
 
 def copies(tree: Any) -> Any:
-    """The same tree, with containers and tensors of its own."""
-    return tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, tree)
+    """The same tree, with containers, tensors, data frames, dataclasses and namespaces of its own."""
+    return tree_map(_copy, tree)
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone()
+    if is_table(value) or _is_record(value):
+        try:
+            return deepcopy(value)
+        except (RuntimeError, TypeError):  # it holds a tensor with a gradient, a lock, an open file
+            return value
+    return value
+
+
+def is_table(value: Any) -> bool:
+    """Whether it is an array, or a table or column of pandas or xarray: a story may write into it."""
+    frame = type(value).__module__.split(".")[0] in ("pandas", "xarray") and hasattr(value, "equals")
+    return frame or isinstance(value, np.ndarray)
+
+
+def _is_record(value: Any) -> bool:
+    """Whether it is an object that only holds values under names."""
+    return isinstance(value, SimpleNamespace) or (is_dataclass(value) and not isinstance(value, type))
 
 
 def changed(tree: Any, copy: Any) -> bool:
@@ -91,12 +116,25 @@ def changed(tree: Any, copy: Any) -> bool:
 
 def _same(one: Any, other: Any) -> bool:
     if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
-        return one is other
+        return one is other or (type(one) is type(other) and _same_inside(one, other))
     if one.shape != other.shape or one.dtype != other.dtype or one.requires_grad != other.requires_grad:
         return False
     if one.layout != torch.strided:  # rows of a sparse tensor cannot be compared one by one
         return False
     return torch.equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())
+
+
+def _same_inside(one: Any, other: Any) -> bool:
+    """The same for two objects of one type, of which one is a copy."""
+    if isinstance(one, np.ndarray):
+        if one.dtype == object:
+            return bool(one.shape == other.shape and one.tolist() == other.tolist())
+        return one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
+    if is_table(one):
+        return bool(one.equals(other))
+    if _is_record(one) and hasattr(one, "__dict__"):
+        return not changed(vars(one), vars(other))
+    return False
 
 
 def sequence_of(path: Path) -> Path | None:

@@ -141,9 +141,9 @@ class Call:
         return self.copied() if self.writes else self
 
     def copied(self) -> Call:
-        """The same call with copies of its arguments, that one run may change."""
+        """The same call with copies of its arguments, which one run may change: they are not copied again."""
         args, kwargs = copies((self.args, dict(self.kwargs)))
-        return replace(self, args=args, kwargs=kwargs)
+        return replace(self, args=args, kwargs=kwargs, writes=False)
 
 
 def _own(value: Any, came: Any) -> Any:

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from inference.story.arguments import Path, paths, sequence_of, spoken
+from inference.story.arguments import Path, is_table, paths, sequence_of, spoken
 from inference.story.call import Call
 
 _SHOWN = 5  # rows in a message
@@ -115,21 +115,27 @@ def _use(name: str, index: np.ndarray | Tensor) -> Use:
 
 @dataclass(frozen=True)
 class Suspect:
-    """Numbers in the arguments by which the story may index: a tensor, or a list's whole numbers.
+    """Numbers in the arguments by which the story may index: a tensor, a list's whole numbers, a column.
 
     Attributes:
         name: what to call it.
         positions: of its leaves among those of the arguments.
         values: as a tensor.
+        column: where it stands in a table of pandas; ``None`` elsewhere.
     """
 
     name: str
     positions: tuple[int, ...]
     values: Tensor
+    column: int | None = None
 
     def put(self, call: Call, values: Tensor) -> Call:
         """The call with other numbers in their place."""
         leaves, form = tree_flatten((call.args, dict(call.kwargs)))
+        if self.column is not None:
+            leaves[self.positions[0]] = _with_codes(leaves[self.positions[0]], self.column, values.numpy())
+            args, kwargs = tree_unflatten(leaves, form)
+            return replace(call, args=args, kwargs=kwargs)
         alone = isinstance(leaves[self.positions[0]], Tensor)
         for position, value in zip(self.positions, [values] if alone else values.tolist(), strict=True):
             leaves[position] = value
@@ -138,7 +144,7 @@ class Suspect:
 
 
 def _suspects(call: Call) -> list[Suspect]:
-    """Tensors of whole numbers in the arguments, and lists of them."""
+    """Tensors of whole numbers in the arguments, lists of them, and columns of tables."""
     found, lists = [], dict[Path, list[int]]()
     leaves = paths(call.args, call.kwargs)
     for position, (path, leaf) in enumerate(leaves):
@@ -146,12 +152,53 @@ def _suspects(call: Call) -> list[Suspect]:
         if isinstance(leaf, Tensor) and leaf.numel() and leaf.dtype != torch.bool:
             if not leaf.is_floating_point() or bool((leaf == leaf.floor()).all()):
                 found.append(Suspect(spoken(call.signature, path), (position,), leaf.detach()))
+        elif is_table(leaf) and hasattr(leaf, "iloc"):
+            found += _columns(spoken(call.signature, path), position, leaf)
         elif isinstance(leaf, int | np.integer) and not isinstance(leaf, bool) and within is not None:
             lists.setdefault(within, []).append(position)
     for path, positions in lists.items():
         values = torch.tensor([leaves[p][1] for p in positions])
         found.append(Suspect(spoken(call.signature, path), tuple(positions), values))
     return found
+
+
+def _columns(name: str, position: int, table: Any) -> list[Suspect]:
+    """The columns of a table of pandas that hold whole numbers, or categories."""
+    found = []
+    alone = not hasattr(table, "columns")
+    frame = table.to_frame() if alone else table
+    for place in range(frame.shape[1]):
+        codes = _codes(frame.iloc[:, place])
+        if codes is not None and len(codes):
+            called = name if alone else f"{name}[{frame.columns[place]!r}]"
+            found.append(Suspect(called, (position,), torch.tensor(codes), place))
+    return found
+
+
+def _codes(column: Any) -> np.ndarray | None:
+    """The whole numbers of a column, or the codes of its categories, of which -1 is a missing one."""
+    if hasattr(column, "cat"):
+        return np.asarray(column.cat.codes, np.int64)
+    if column.dtype.kind not in "iu" or column.isna().any():
+        return None
+    return np.asarray(column, np.int64)
+
+
+def _with_codes(table: Any, place: int, codes: np.ndarray) -> Any:
+    """A copy of a table with other numbers, or categories, in one column."""
+    import pandas as pd
+
+    alone = not hasattr(table, "columns")
+    column = table if alone else table.iloc[:, place]
+    made: Any = codes
+    if hasattr(column, "cat"):
+        known = np.minimum(codes, len(column.cat.categories) - 1)
+        made = pd.Categorical.from_codes(known, dtype=column.dtype)
+    series = pd.Series(made, index=column.index, name=column.name)
+    if alone:
+        return series
+    columns = [series if k == place else table.iloc[:, k] for k in range(table.shape[1])]
+    return pd.concat(columns, axis=1)
 
 
 def run_watched(call: Call, run: Callable[[], Result], again: Callable[[Call], Any]) -> Result:

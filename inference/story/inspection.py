@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from pyro import poutine
@@ -15,12 +16,12 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from inference.story.arguments import changed
+from inference.story.arguments import changed, copies, is_table
 from inference.story.bijections import bijection
 from inference.story.call import Call, story_name
 from inference.story.codes import run_watched
 from inference.story.observations import BeyondCountError, Observation, describe, fit_to_site
-from inference.story.provenance import Reads, closed_over, unmarked
+from inference.story.provenance import Reads, closed_over, reached, unmarked, written_outside
 from inference.story.structure import Plate, Site, Structure
 from inference.story.support import bounds, inside
 
@@ -196,9 +197,16 @@ def _first_run(call: Call, prototype: Prototype, seed: int) -> Any:
 
     own = call.copied()
     prototype.reads.outside = closed_over(call.story)
+    outside = {n: v for n, v in reached(call.story).items() if is_table(v)}
+    before = copies(outside)
     trace = run_watched(call, lambda: _run_once(own, prototype), again)
     prototype.writes = changed((call.args, dict(call.kwargs)), (own.args, dict(own.kwargs)))
     prototype.refuse_written()
+    for name, value in outside.items():  # into arrays and tables no mode of torch sees a story write
+        if changed(value, before[name]):
+            if isinstance(value, np.ndarray):
+                value[...] = before[name]
+            raise ValueError(written_outside(name))
     return trace
 
 

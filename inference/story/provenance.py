@@ -73,11 +73,16 @@ class Reads(TorchFunctionMode):
     def _refuse_outside(self, target: Any) -> None:
         name = self.outside.get(memory(detach_provenance(target))) if isinstance(target, Tensor) else None
         if name is not None:
-            raise ValueError(
-                f"story: it writes in place into {name}, which was there before it ran and which every run "
-                f"would change again. Pass {name} as an argument (args=), which is copied, or compute a new "
-                f"tensor ({name} = {name} - ...)."
-            )
+            raise ValueError(written_outside(name))
+
+
+def written_outside(name: str) -> str:
+    """What to say to a story that writes into what it was not given."""
+    return (
+        f"story: it writes in place into {name}, which was there before it ran and which every run would "
+        f"change again. Pass {name} as an argument (args=), which is copied, or compute something new "
+        f"({name} = {name} - ...)."
+    )
 
 
 def memory(value: Tensor) -> int:
@@ -85,18 +90,10 @@ def memory(value: Tensor) -> int:
     return value.untyped_storage().data_ptr() if value.layout == torch.strided else 0
 
 
-def closed_over(story: Any) -> dict[int, str]:
-    """The tensors that a story reaches without being given them, by their memory: name of each.
+def reached(story: Any) -> dict[str, Any]:
+    """What a story reaches without being given it, by name.
 
-    Those of its closure, the globals that it names, its defaults, and what ``functools.partial`` filled in.
-
-    Example:
-        >>> import torch
-        >>> X = torch.ones(3)
-        >>> def story(scale=torch.ones(())):
-        ...     return scale * X
-        >>> sorted(closed_over(story).values())
-        ['X', 'scale']
+    What is in its closure, the globals that it names, its defaults, and what ``functools.partial`` filled in.
     """
     found: dict[str, Any] = {}
     while isinstance(story, partial):
@@ -110,7 +107,21 @@ def closed_over(story: Any) -> dict[int, str]:
             with suppress(ValueError):  # a variable that is not bound yet
                 found[name] = cell.cell_contents
         found |= {n: p.default for n, p in inspect.signature(function).parameters.items()}
-    tensors = {n: v for n, v in found.items() if isinstance(v, Tensor)}
+    return found
+
+
+def closed_over(story: Any) -> dict[int, str]:
+    """The tensors that a story reaches without being given them, by their memory: name of each.
+
+    Example:
+        >>> import torch
+        >>> X = torch.ones(3)
+        >>> def story(scale=torch.ones(())):
+        ...     return scale * X
+        >>> sorted(closed_over(story).values())
+        ['X', 'scale']
+    """
+    tensors = {n: v for n, v in reached(story).items() if isinstance(v, Tensor)}
     return {memory(v): n for n, v in tensors.items() if memory(v)}
 
 

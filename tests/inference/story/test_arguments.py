@@ -1,8 +1,11 @@
 """What a story does to its arguments stays inside: the caller's arrays, and what every run sees, stay."""
 
+import dataclasses
 import functools
+import types
 
 import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -171,7 +174,84 @@ def test_read_only_and_foreign_arrays():
     assert fit(writing, DATA, (x,), **QUICK).draws["slope"].shape == (2, 200)
 
 
+@dataclasses.dataclass
+class Record:
+    """An argument that holds its array under a name."""
+
+    x: object
+
+
+def above_two(held):
+    """Written once, x tells which rows are above 2; written twice, it is 0 everywhere."""
+    if isinstance(held, pd.DataFrame):
+        held["x"] = (held["x"] > 2) * 1.0
+    else:
+        held.x = (held.x > 2) * 1.0
+    x = held.x if isinstance(held.x, torch.Tensor) else torch.as_tensor(np.array(held.x))
+    slope = pyro.sample("slope", dist.Normal(0.0, 10.0))
+    with pyro.plate("row", 4, dim=-1):
+        pyro.sample("y", dist.Normal(slope * x, 0.5))
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        Record(np.arange(1.0, 5.0)), Record(torch.arange(1.0, 5.0)),
+        types.SimpleNamespace(x=torch.arange(1.0, 5.0)), pd.DataFrame({"x": np.arange(1.0, 5.0)}),
+    ],
+)  # fmt: skip
+def test_tables_and_records_that_a_story_writes_into(held):
+    draws = fit(above_two, {"y": torch.tensor([0.0, 0.1, 1.9, 2.1])}, (held,), seed=0).draws["slope"]
+    mean, sd = 16 / 8.01, 8.01**-0.5  # slope ~ Normal(0, 10) and two rows of noise .5 that see it
+    assert abs(float(draws.mean()) - mean) < 5 * sd / draws.numel() ** 0.5
+    assert abs(float(draws.std()) / sd - 1) < 5 / draws.numel() ** 0.5
+    assert held.x.tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_data_sets_that_share_an_argument_that_is_written_into():
+    def story(x):
+        x.copy_(x > 2)
+        slope = pyro.sample("slope", dist.Normal(0.0, 10.0))
+        with pyro.plate("row", 4, dim=-1):
+            pyro.sample("y", dist.Normal(slope * x, 0.5))
+
+    structure, _ = inspect_story(Call.bind(story, (torch.arange(1.0, 5.0),)))
+    assert inspect_story(structure.call)[0].call.writes  # looked at once more, it still is
+    data = [{"y": torch.tensor([0.0, 0.1, 1.9, 2.1])}] * 2
+    for posterior in fit_many(story, data, (torch.arange(1.0, 5.0),), seed=0):
+        draws = posterior.draws["slope"]
+        assert abs(float(draws.mean()) - 16 / 8.01) < 5 * (8.01 * draws.numel()) ** -0.5
+        assert posterior.certificate.trusted
+
+
 # what is refused
+
+
+def test_arrays_and_tables_that_a_story_reaches_without_being_given_them():
+    array, frame, runs = np.arange(float(N)), pd.DataFrame({"x": np.arange(float(N))}), []
+
+    def into_array(n):
+        array[:] = array + 1
+        line(torch.as_tensor(array))
+
+    def into_frame(n):
+        frame["x"] += 1
+        line(torch.as_tensor(frame["x"].to_numpy(copy=True)))
+
+    def counting(n):
+        runs.append(n)
+        line(torch.arange(float(n)))
+
+    with pytest.raises(
+        ValueError, match="^story: it writes in place into array, .*Pass array as an argument"
+    ):
+        fit(into_array, DATA, (N,))
+    assert array.tolist() == list(range(N))
+    with pytest.raises(
+        ValueError, match="^story: it writes in place into frame, .*Pass frame as an argument"
+    ):
+        fit(into_frame, DATA, (N,))
+    assert fit(counting, DATA, (N,), **QUICK).certificate.reasons is not None and runs
 
 
 def test_a_story_that_writes_into_a_sites_value():

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -265,3 +266,46 @@ def test_data_that_index_are_checked_by_their_support():
 
     with pytest.raises(ValueError, match=r"data\['school'\]: expected values in the support"):
         fit(story, {"y": Y, "school": MISSING})
+
+
+LETTERS = np.array(list("abcd"), dtype=object)[SCHOOL]
+
+
+def _schools(codes):
+    with pyro.plate("school", 4):
+        a = pyro.sample("a", dist.Normal(0.0, 10.0))
+    with pyro.plate("row", 40):
+        pyro.sample("y", dist.Normal(a[torch.as_tensor(np.array(codes)).long()], 1.0))
+
+
+def by_column(table):
+    _schools(table["school"])
+
+
+def by_category(table):
+    _schools(table["school"].cat.codes)
+
+
+def by_series(series):
+    _schools(series)
+
+
+@pytest.mark.parametrize(
+    ("story", "make", "said"),
+    [
+        (by_column, lambda codes, names: pd.DataFrame({"x": names, "school": codes}), r"table\['school'\]"),
+        (by_category, lambda codes, names: pd.DataFrame({"school": pd.Categorical(names)}), "table"),
+        (by_series, lambda codes, names: pd.Series(codes, index=range(7, 47)), "series"),
+    ],
+)
+def test_a_column_of_a_table_is_looked_at_too(story, make, said):
+    """What pandas codes as missing is refused by the column's name; without it the fit is right."""
+    table = make(SCHOOL, LETTERS)
+    kept = table.copy()
+    posterior = fit(story, {"y": Y}, (table,), seed=0)
+    level = Y[SCHOOL == 3].sum() / (10 + 1 / 100)
+    assert posterior.certificate.trusted
+    assert abs(posterior.draws["a"][..., 3].mean() - level) < 5 * 0.32 / math.sqrt(4000)
+    with pytest.raises(ValueError, match=said + r".*: the story indexes by it.*-1 in 8 of 40 rows \(0, 5,"):
+        fit(story, {"y": Y}, (make(MISSING, np.where(MISSING < 0, None, LETTERS)),), seed=0)
+    assert table.equals(kept)
