@@ -239,7 +239,7 @@ def _against_wider(
     for replicate, generator in zip(replicates, generators, strict=True):
         if gaussian(replicate.z) is not None:
             proposal = mixture_around(replicate.z[None], [generator])
-            other = reaching(density, proposal, replicate, len(replicate.z), generator)
+            other = reaching(density, proposal, replicate, len(replicate.z), generator, adaptive=True)
             flaws += more_evidence(replicate, other)
             pairs += [(replicate, other)] if other.certified else []
     if not pairs:

@@ -250,11 +250,17 @@ def wider(
 
 
 def reaching(
-    density: LogDensity, proposal: Mixture, replicate: Replicate, draws: int, generator: torch.Generator
+    density: LogDensity,
+    proposal: Mixture,
+    replicate: Replicate,
+    draws: int,
+    generator: torch.Generator,
+    *,
+    adaptive: bool = False,
 ) -> Replicate:
-    """What weights of Gaussians and Student t's around the guide's draws say, fitted further if need be."""
+    """What weights of mixtures around the guide's draws say; ``adaptive`` ones are fitted further."""
     one, elbo = Replicates(density, 1), torch.tensor([replicate.elbo])
-    easy = EASY if density.traced else None
+    easy = EASY if adaptive and density.traced else None
     return weigh(one, proposal, elbo, draws, [generator], max(_POOL, 4 * draws), easy=easy).replicates[0]
 
 

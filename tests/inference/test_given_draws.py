@@ -107,3 +107,24 @@ def test_values_beside_a_simplex_have_no_weight():
     for wrong in (2 * shares, shares.log()):
         found = certify(story, data, draws={"shares": wrong}, log_q=log_q).certificate
         assert not found.trusted and any("8000 of 8000 draws lie outside" in n for n in found.notes), found
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_shares_of_two_modes_that_log_q_has_wrong_are_seen(share, seed):
+    """A sign that the data do not tell: both modes have half of the mass; draws may not."""
+
+    def story():
+        mu = pyro.sample("mu", dist.Normal(0.0, 3.0))
+        with pyro.plate("row", 4):
+            pyro.sample("x", dist.Normal(mu.abs(), 1.0))
+
+    x = torch.tensor([3.0, 3.5, 2.5, 3.2])
+    precision = 4 + 1 / 9
+    centre, scale = x.sum() / precision, precision**-0.5
+    generator = torch.Generator().manual_seed(seed)
+    side = torch.where(torch.rand(8000, generator=generator) < share, 1.0, -1.0)
+    mu = side * (centre + scale * torch.randn(8000, generator=generator))
+    both = torch.stack([dist.Normal(sign * centre, scale).log_prob(mu) for sign in (-1, 1)])
+    found = certify(story, {"x": x}, draws={"mu": mu}, log_q=both.logsumexp(0) - math.log(2), seed=seed)
+    assert found.certificate.trusted == (share == 0.5), found.certificate
