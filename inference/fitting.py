@@ -165,7 +165,7 @@ def _by_ladder(
             *_plain(density),
             *kept_parameters(density.structure),
             *climbed.notes,
-            *heavy(known.values),
+            *heavy(known.values, by_chains=climbed.polished is not None),
             *undrawn,
         ],
         polished=climbed.polished,
