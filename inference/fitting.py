@@ -21,7 +21,7 @@ from inference.checks.certificate import Certificate
 from inference.checks.importance import Replicate
 from inference.checks.modes import missed_mass
 from inference.checks.stein import departures_from
-from inference.checks.tails import heavy, uncarried
+from inference.checks.tails import MEAN, heavy, uncarried
 from inference.checks.verdict import exact_verdict, refused_verdict, rows_verdict, verdict
 from inference.density.log_density import LogDensity
 from inference.density.problems import Replicates
@@ -204,7 +204,7 @@ def of_svi(found: SVIResult, seed: int, began: float) -> Posterior:
     if not replicates:
         return _nothing_unknown(density, began, found, findings.notes)
     known, undrawn = completed(_known(density, replicates), seed)
-    reasons = uncarried(density, replicates)
+    reasons = uncarried(density, replicates, MEAN)
     if all(r.certified for r in replicates):
         reasons += departures_from(density, torch.stack([r.z for r in replicates]))
     certificate = verdict(

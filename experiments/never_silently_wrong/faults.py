@@ -144,9 +144,9 @@ def stuck_restart(loc: Tensor, factor: Tensor, elbo: float) -> Callable[[], Any]
 
 @contextmanager
 def unchecked(*names: str) -> Iterator[None]:
-    """Switch checks off by their name in the ladder: "departures", "missed_mass" or "uncovered_masses"."""
+    """Switch checks off by name in the ladder: "departures_from", "missed_mass" or "uncovered_masses"."""
     nothing: dict[str, Callable[..., Any]] = {
-        "departures": lambda *args: [],
+        "departures_from": lambda *args: [],
         "missed_mass": lambda *args: 0.0,
         "uncovered_masses": lambda *args: torch.zeros(1),
     }

@@ -20,7 +20,7 @@ from inference.checks.psis import fit_generalized_pareto
 from inference.density.log_density import LogDensity
 
 _SPREAD, MEAN = 0.35, 0.7  # shapes from which standard deviations, and means, are not to be relied on
-_CARRIED = 0.5  # where chains can take over: from .7 on a tail is lost, from .5 on it is too short
+CARRIED = 0.5  # where chains can take over: from .7 on a tail is lost, from .5 on it is too short
 _MOST = 5000  # elements that are looked at
 
 
@@ -53,8 +53,10 @@ def carried(values: Mapping[str, Tensor], log_weights: Tensor) -> dict[str, Tens
     return shapes
 
 
-def uncarried(density: LogDensity, replicates: Sequence[Replicate]) -> list[str]:
+def uncarried(density: LogDensity, replicates: Sequence[Replicate], limit: float = CARRIED) -> list[str]:
     """Reasons against resampled draws: sites whose spread too few of the weighted ones carry.
+
+    The limit is that from which chains can do better; where there are none to take over, that of a lost tail.
 
     Every element's shape is averaged over the restarts, since each estimate of it errs by about .1, and the
     largest of many would err upwards.
@@ -68,9 +70,9 @@ def uncarried(density: LogDensity, replicates: Sequence[Replicate]) -> list[str]
     worst = {name: float(torch.stack(shapes).mean(0).max()) for name, shapes in found.items()}
     return [
         f"{name}: too few of the weighted draws carry its standard deviation (Pareto shape {shape:.2f} of "
-        f"weight x squared deviation, above {_CARRIED}): its tail is cut off."
+        f"weight x squared deviation, above {limit}): its tail is cut off."
         for name, shape in worst.items()
-        if shape >= _CARRIED
+        if shape >= limit
     ]
 
 

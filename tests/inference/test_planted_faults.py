@@ -51,7 +51,7 @@ def test_draws_narrower_than_their_density_are_found(fault, name):
 
 def test_only_steins_identity_finds_them():
     certificate, right = fitted(
-        posterior(GAUSSIAN), faults.narrow_sampler, lambda: faults.unchecked("departures")
+        posterior(GAUSSIAN), faults.narrow_sampler, lambda: faults.unchecked("departures_from")
     )
     assert certificate.trusted and not right
 
