@@ -171,6 +171,6 @@ def test_a_batch_gets_the_whole_of_what_rows_share(length, options):
     # 2,000 draws that weights have corrected: four standard errors of mean and standard deviation.
     assert abs(float(w.mean()) - float(rows.sum()) / precision) < 4 / (precision * w.numel()) ** 0.5
     assert abs(float(w.std()) * precision**0.5 - 1) < 4 / (2 * w.numel()) ** 0.5
-    # Ended early by held-out rows, the guide is narrow: its weights may be refused for their tail, and only so.
+    # Ended early by held-out rows, the guide is narrow: its weights may be refused for their tail, only.
     reasons = posterior.certificate.reasons
     assert not reasons or (options and all("its tail is cut off" in reason for reason in reasons))
