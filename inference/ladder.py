@@ -233,13 +233,11 @@ class Climber:
 
     def _challenged(self, found: Climbed, ends: Climb) -> Climbed:
         """Look once more at draws that passed: for modes they miss, and at the density's gradient there."""
-        z, log_p = (torch.cat([getattr(r, name) for r in found.replicates]) for name in ("z", "log_p"))
-        found = replace(
-            found, reasons=(*found.reasons, *holes_beside(self.density, self.density.holes, z, log_p))
-        )
+        drawn, log_p = (torch.stack([getattr(r, name) for r in found.replicates]) for name in ("z", "log_p"))
+        holes = holes_beside(self.density, self.density.holes, drawn.flatten(0, 1), log_p.flatten())
+        found = replace(found, reasons=(*found.reasons, *holes))
         if not found.passed:
             return found
-        drawn = torch.stack([r.z for r in found.replicates])
         reasons = (*found.reasons, *departures_from(self.density, drawn))
         notes = found.notes
         if found.polished is not None:

@@ -46,7 +46,7 @@ def misplaced(density: LogDensity, z: Tensor, places: Tensor, log_p: Tensor) -> 
         stderr = (true * (1 - true) / effective + drawn * (1 - drawn) / min(_DRAWS, len(inside))).sqrt()
         excess = (true - drawn).abs() - _MISPLACED - _ERRORS * stderr
         worst = int(excess.argmax())
-        name = next(n for n, slot in density.slots.items() if slot.start <= unknown < slot.stop)
+        name = density.site_of(unknown)
         if excess[worst] > 0 and name not in found:
             found[name] = (
                 f"{name}: {float(drawn[worst]):.1%} of the draws lie below {float(cuts[worst]):.3g} in "

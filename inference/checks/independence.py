@@ -8,10 +8,10 @@ Source: Flegal and Jones (2010), "Batch means and spectral variance estimators i
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
+
+from inference.hmc.convergence import largest_mean_square
 
 _BATCHES = 64  # of consecutive draws ...
 _SHORTEST = 8  # ... but none shorter
@@ -39,7 +39,8 @@ def dependences(z: Tensor) -> list[str]:
             f"each once, in full precision."
         ]
     inflated = batch_means(z)
-    if not inflated > _limit(min(_BATCHES, draws // _SHORTEST), size):
+    batches = min(_BATCHES, draws // _SHORTEST)
+    if not inflated > max(_INFLATED, largest_mean_square(batches - 1, _FALSE_ALARM / size)):
         return []
     return [
         f"The draws are not independent in the order they were given in: means of neighbouring draws vary "
@@ -56,11 +57,3 @@ def batch_means(z: Tensor) -> float:
     ranks = z[: count * each].argsort(0).argsort(0).double()
     means = ranks.reshape(count, each, -1).mean(1)
     return float((means.var(0) * each / ranks.var(0)).max())
-
-
-def _limit(batches: int, size: int) -> float:
-    """Quantile of chi2 / degrees of freedom (Wilson and Hilferty 1931), or what is let pass if more."""
-    k = batches - 1
-    chance = torch.tensor(1 - _FALSE_ALARM / size, dtype=torch.float64)
-    quantile = (1 - 2 / (9 * k) + float(torch.special.ndtri(chance)) * math.sqrt(2 / (9 * k))) ** 3
-    return max(_INFLATED, quantile)

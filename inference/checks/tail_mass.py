@@ -134,7 +134,7 @@ def short_tails(density: LogDensity, drawn: Tensor, generator: torch.Generator) 
     told = {(t.unknown, t.upper): t for t in tail_masses(Replicates(density, 1), z, tails, generator)}
     notes: dict[str, str] = {}
     for (unknown, upper), excess in curved.items():
-        name = next(n for n, slot in density.slots.items() if slot.start <= unknown < slot.stop)
+        name = density.site_of(unknown)
         mass = told.get((unknown, upper))
         words = _verified(mass) if mass is not None else _unverified(excess)
         if words and name not in notes:

@@ -69,6 +69,10 @@ class Evaluation:
             start = stop
         return slots
 
+    def site_of(self, unknown: int) -> str:
+        """The site to which an element of the unconstrained vector belongs."""
+        return next(name for name, slot in self.slots.items() if slot.start <= unknown < slot.stop)
+
     def inputs(self, folded: Folded | None = None) -> dict[str, Any]:
         """What the density depends on beside the point, folded or not: a tree of tensors and plain values."""
         return self._inputs(self.structure, self.observations, folded)

@@ -127,9 +127,18 @@ def rhat_limit(chains: int, draws: float, unknowns: int) -> float:
     """
     k = chains - 1
     chance = _FALSE_ALARM / (2 * max(1, unknowns))
+    return max(RHAT, math.sqrt(1 + (largest_mean_square(k, chance) - 1) / max(1.0, draws)))
+
+
+def largest_mean_square(degrees: int, chance: float) -> float:
+    """What chi2 / degrees of freedom exceeds with a small chance (Wilson and Hilferty 1931).
+
+    Example:
+        >>> round(largest_mean_square(10, 0.05), 2)
+        1.83
+    """
     z = float(torch.special.ndtri(torch.tensor(1 - chance, dtype=torch.float64)))
-    quantile = k * (1 - 2 / (9 * k) + z * math.sqrt(2 / (9 * k))) ** 3
-    return max(RHAT, math.sqrt(1 + (quantile / k - 1) / max(1.0, draws)))
+    return (1 - 2 / (9 * degrees) + z * math.sqrt(2 / (9 * degrees))) ** 3
 
 
 @dataclass(frozen=True)

@@ -59,14 +59,13 @@ def test_a_curved_tail_is_found_and_a_gaussian_has_none() -> None:
     assert curved_tails(e, e, -e) == {}
 
 
-class _Slot:
-    start, stop = 0, 4
-
-
 class _Density(_Funnel):
     """The same with what a note needs."""
 
-    traced, slots = True, {"v": _Slot()}
+    traced = True
+
+    def site_of(self, unknown: int) -> str:
+        return "v"
 
 
 @pytest.mark.parametrize("kept", [1.0, 0.1])
