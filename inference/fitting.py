@@ -27,7 +27,7 @@ from inference.density.log_density import LogDensity
 from inference.density.problems import Replicates
 from inference.guides import full_rank
 from inference.guides.starts import climbs
-from inference.ladder import Climber, from_prior, starts_of, surveyed
+from inference.ladder import Climber, searched
 from inference.posterior.posterior import Posterior
 from inference.runtime.arguments import check_counts, device_named
 from inference.runtime.isolation import one_thread
@@ -271,8 +271,7 @@ def _missed(density: LogDensity, replicates: list[Replicate], log_evidence: floa
     *own, shared = (torch.Generator().manual_seed(mix(seed, -2 - search)) for search in range(_SEARCHES + 1))
     with one_thread():
         mixture = mixture_around(torch.cat([r.z for r in replicates])[None], [shared])
-        drawn = from_prior(several, shared)
-        starts, strides = starts_of(density, drawn, surveyed(density, drawn), _SEARCHES)
+        starts, strides, _ = searched(several, shared)
         ends = climbs(several, own, prior=starts, strides=strides)
         return missed_mass(one, mixture, mixture.parts.loc, log_evidence, ends, shared)
 

@@ -122,9 +122,7 @@ class Climber:
     def climb(self, guide: str) -> Climbed:
         """Fit all restarts: up to the named rung, or with "auto" until weights or chains pass."""
         rung, problems = named(guide, self.density), self.problems
-        drawn = from_prior(problems, self.shared)
-        survey = surveyed(self.density, drawn)
-        starts, strides = starts_of(self.density, drawn, survey, len(self.own))
+        starts, strides, survey = searched(problems, self.shared)
         ends = climbs(problems, self.own, prior=starts, strides=strides, rescue=self._rescue)
         fitted = rung.fit(problems, ends, self.own, self.report, self.steps)
         mixture = Mixture.single(fitted.guide, fitted.exact)
@@ -269,7 +267,14 @@ class Climber:
         return misplaced(self.density, z, places, self.density.log_prob(places))
 
 
-def surveyed(density: LogDensity, drawn: Tensor | None) -> Survey:
+def searched(problems: Replicates, generator: torch.Generator) -> tuple[Tensor | None, Tensor | None, Survey]:
+    """Where to climb from, beside places near 0: starts, the strides of peaks among them, and the survey."""
+    drawn = _from_prior(problems, generator)
+    survey = _surveyed(problems.density, drawn)
+    return *_starts_of(problems.density, drawn, survey, problems.count), survey
+
+
+def _surveyed(density: LogDensity, drawn: Tensor | None) -> Survey:
     """Places all over the prior: many in few unknowns, none beyond some.
 
     Args:
@@ -281,7 +286,7 @@ def surveyed(density: LogDensity, drawn: Tensor | None) -> Survey:
     return Survey.of(None if drawn is None else drawn.flatten(0, 1), density.size, count, seed=0)
 
 
-def starts_of(
+def _starts_of(
     density: LogDensity, drawn: Tensor | None, survey: Survey, restarts: int
 ) -> tuple[Tensor | None, Tensor | None]:
     """Draws from the prior and the survey's peaks, dealt out (restarts, starts, size); strides of peaks."""
@@ -295,7 +300,7 @@ def starts_of(
     return dealt if drawn is None else torch.cat([drawn, dealt], 1), strides
 
 
-def from_prior(problems: Replicates, generator: torch.Generator) -> Tensor | None:
+def _from_prior(problems: Replicates, generator: torch.Generator) -> Tensor | None:
     """Starts from the prior (restarts, starts, size), where it is proper; missing elements start at 0."""
     each = draws_of(problems, FROM_PRIOR, 0)
     seed = int(torch.randint(2**31, (), generator=generator))
